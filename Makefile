@@ -1,0 +1,43 @@
+# Two commands: `make demo` and `make test`. Each makes its own environment in .venv first.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+DEMO_ARGS ?=
+TEST_ARGS ?=
+# where the real data lies, if it lies beside the checkout
+ifneq ($(wildcard ../shared/data),)
+export BATTERYLAB_TEST_DATA ?= $(abspath ../shared)
+endif
+
+.PHONY: demo test lint build clean
+
+demo: $(VENV)/.built
+	$(BIN)/batterylab demo $(DEMO_ARGS)
+
+test: $(VENV)/.tested
+	$(BIN)/python -m pytest -n auto $(TEST_ARGS)
+
+lint: $(VENV)/.linted
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+$(VENV)/.made:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	touch $@
+
+$(VENV)/.built: $(VENV)/.made pyproject.toml setup.py $(wildcard ext/*)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.tested: $(VENV)/.built
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,gpl-readers]'
+	touch $@
+
+$(VENV)/.linted: $(VENV)/.tested
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,gpl-readers,lint]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build demo *.egg-info batterylab/_kernels/*.so

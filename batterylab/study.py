@@ -1,0 +1,267 @@
+"""A study: the question being asked, as a folder of files that people write.
+
+``study.yaml``, ``cells.csv``, ``bench.yaml`` and ``protocols/`` are written by people;
+``archive/``, ``results/`` and ``log`` by batterylab.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from batterylab.cells import Cell, CellType, check_name, read_cells
+from batterylab.errors import BatterylabError, Problem, ProblemsError
+from batterylab.quantity import parse
+from batterylab.studylog import StudyLog
+from batterylab.yamlfile import YamlDocument, load_yaml, validate
+
+RULES = ("gbt_31486_2024", "gbt_31486_2015")
+
+#: ending of a feature's name -> (quantity as written, factor to the feature's unit)
+FEATURE_UNITS: dict[str, tuple[str, float]] = {
+    "_Ah": ("capacity_Ah", 1.0),
+    "_Wh": ("energy_Wh", 1.0),
+    "_V": ("voltage_V", 1.0),
+    "_mV": ("voltage_V", 1e3),
+    "_A": ("current_A", 1.0),
+    "_mOhm": ("resistance_ohm", 1e3),
+    "_ohm": ("resistance_ohm", 1.0),
+    "_degC": ("temperature_degC", 1.0),
+    "_K": ("temperature_difference_K", 1.0),
+    "_percent": ("percent", 1.0),
+    "_g": ("mass_g", 1.0),
+    "_s": ("duration_s", 1.0),
+}
+
+
+def limit_value(feature: str, text: object) -> float:
+    """Return a limit as a number in the unit that the feature's name carries.
+
+    Raises
+    ------
+    ValueError
+        If the unit is missing or belongs to another quantity.
+    """
+    for ending, (name, factor) in FEATURE_UNITS.items():
+        if feature.endswith(ending):
+            if not isinstance(text, str):
+                raise ValueError(f"{text!r} has no unit\n  hint: {feature} is in {ending[1:]}")
+            try:
+                quantity = parse(text)
+            except BatterylabError as error:
+                raise ValueError(str(error)) from None
+            if quantity.name != name:
+                raise ValueError(f"{text!r} is no {feature}\n  hint: it is in {ending[1:]}")
+            return quantity.value * factor
+    if isinstance(text, bool) or not isinstance(text, int | float):
+        raise ValueError(f"{text!r}: {feature} is a ratio\n  hint: write a plain number, 0.95")
+    return float(text)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Supplier(_Part):
+    """A supplier and the lots it delivered."""
+
+    name: str
+    lots: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _names_are_names(self) -> "Supplier":
+        for text, what in [(self.name, "supplier"), *((lot, "lot") for lot in self.lots)]:
+            try:
+                check_name(text, what)
+            except BatterylabError as error:
+                raise ValueError(str(error)) from None
+        if len(set(self.lots)) != len(self.lots):
+            raise ValueError(f"supplier {self.name!r}: a lot stands twice")
+        return self
+
+
+class Limit(_Part):
+    """An acceptance limit on a feature, in the unit of the feature's name."""
+
+    feature: str
+    lower: float | None = None
+    upper: float | None = None
+    decision_rule: Literal["simple", "guarded acceptance", "guarded rejection"] = "simple"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _units(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(data.get("feature"), str):
+            return data
+        parsed = dict(data)
+        for side in ("lower", "upper"):
+            if parsed.get(side) is not None:
+                parsed[side] = limit_value(data["feature"], parsed[side])
+        return parsed
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Limit":
+        if self.lower is None and self.upper is None:
+            raise ValueError(f"{self.feature}: neither lower nor upper\n  hint: give one of them")
+        if self.lower is not None and self.upper is not None and self.lower >= self.upper:
+            raise ValueError(
+                f"{self.feature}: lower {self.lower:g} is not below upper {self.upper:g}"
+                "\n  hint: swap them"
+            )
+        return self
+
+
+class Pack(_Part):
+    """How cells make a pack."""
+
+    series: int = Field(ge=1, le=1000)
+    parallel: int = Field(ge=1, le=1000)
+
+
+class Gauge(_Part):
+    """A study of the bench itself: some cells on several channels, repeatedly."""
+
+    protocol: str
+    cells: int = Field(ge=2, le=100)
+    channels: int = Field(ge=2, le=100)
+    repeats: int = Field(ge=2, le=20)
+
+
+class StudyFile(_Part):
+    """What ``study.yaml`` says."""
+
+    schema_: str = Field("batterylab.study/1", alias="schema")
+    name: str
+    cell_type: CellType
+    suppliers: list[Supplier] = Field(min_length=1)
+    protocols: list[str] = Field(default_factory=list)
+    limits: list[Limit] = Field(default_factory=list)
+    rules: list[str] = Field(default_factory=list)
+    pack: Pack | None = None
+    gauge: Gauge | None = None
+    which_recording: Literal["last valid", "first valid"] = "last valid"
+
+    @model_validator(mode="after")
+    def _once(self) -> "StudyFile":
+        names = [supplier.name for supplier in self.suppliers]
+        if len(set(names)) != len(names):
+            raise ValueError("a supplier stands twice\n  hint: list its lots in one entry")
+        unknown = [rule for rule in self.rules if rule not in RULES]
+        if unknown:
+            raise ValueError(f"unknown rule {unknown[0]!r}\n  hint: known: {', '.join(RULES)}")
+        return self
+
+
+class Study:
+    """A study's folder, opened and checked.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    definition : StudyFile
+        What ``study.yaml`` says.
+    cells : dict of str to Cell
+        What ``cells.csv`` says, by serial.
+    log : StudyLog
+        What happened.
+    """
+
+    def __init__(self, path: Path, definition: StudyFile, cells: dict[str, Cell]) -> None:
+        self.path = path
+        self.definition = definition
+        self.cells = cells
+        self.log = StudyLog(path / "log")
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Study":
+        """Open a study and check its own files.
+
+        Raises
+        ------
+        ProblemsError
+            With every mistake in ``study.yaml`` and ``cells.csv``.
+        """
+        folder = Path(path)
+        if folder.name == "study.yaml" and folder.is_file():
+            folder = folder.parent
+        if not (folder / "study.yaml").is_file():
+            raise BatterylabError(
+                f"{folder}: there is no study.yaml here",
+                hint="`batterylab study init DIR` makes a study",
+            )
+        problems: list[Problem] = []
+        definition: StudyFile | None = None
+        document: YamlDocument | None = None
+        cells: dict[str, Cell] = {}
+        try:
+            document = load_yaml(folder / "study.yaml")
+            definition = validate(document, StudyFile)
+        except ProblemsError as error:
+            problems += error.problems
+        try:
+            if (folder / "cells.csv").exists():
+                cells = read_cells(folder / "cells.csv")
+        except ProblemsError as error:
+            problems += error.problems
+        if definition is not None and document is not None:
+            problems += _membership(definition, cells, folder)
+        if problems or definition is None:
+            raise ProblemsError(problems)
+        return cls(folder, definition, cells)
+
+    @property
+    def cell_type(self) -> CellType:
+        """The data sheet."""
+        return self.definition.cell_type
+
+    @property
+    def archive(self) -> Path:
+        """The folder of sealed recordings."""
+        return self.path / "archive"
+
+    @property
+    def results(self) -> Path:
+        """The folder of features, fits, scorecard and reports: can be deleted and rebuilt."""
+        return self.path / "results"
+
+    @property
+    def bench_path(self) -> Path:
+        """The bench file."""
+        return self.path / "bench.yaml"
+
+    @property
+    def protocols_folder(self) -> Path:
+        """The study's own protocols, searched before the shipped ones."""
+        return self.path / "protocols"
+
+
+def _membership(definition: StudyFile, cells: dict[str, Cell], folder: Path) -> list[Problem]:
+    """Return cells whose supplier or lot the study does not know."""
+    lots = {supplier.name: supplier.lots for supplier in definition.suppliers}
+    lines = _lines_of_cells(folder / "cells.csv")
+    problems = []
+    for cell in cells.values():
+        where = f"cells.csv:{lines.get(cell.serial, 1)}"
+        if cell.supplier not in lots:
+            what = f"unknown supplier {cell.supplier!r}"
+            problems.append(Problem(where, what, f"known: {', '.join(lots)}"))
+        elif lots[cell.supplier] and cell.lot not in lots[cell.supplier]:
+            known = ", ".join(lots[cell.supplier])
+            what = f"supplier {cell.supplier!r} has no lot {cell.lot!r}"
+            problems.append(Problem(where, what, f"known: {known}"))
+    return problems
+
+
+def _lines_of_cells(path: Path) -> dict[str, int]:
+    """Return the line of each serial in ``cells.csv``."""
+    if not path.exists():
+        return {}
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    header = [name.strip() for name in lines[0].split(",")] if lines else []
+    column = header.index("serial") if "serial" in header else 0
+    return {
+        fields[column].strip().strip('"'): number
+        for number, line in enumerate(lines, 1)
+        if len(fields := line.split(",")) > column
+    }

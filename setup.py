@@ -1,0 +1,52 @@
+"""Build the Cython kernels and ship `instruments/` and `protocols/` inside the package."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
+
+EXT = Path("ext")
+DATA_FOLDERS = ("instruments", "protocols")
+FLAGS = [] if os.name == "nt" else ["-O3", "-g0", "-ffp-contract=off"]
+
+
+class BuildWithData(build_py):
+    """Copy the folders a lab edits into the package as it is built."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        for folder in DATA_FOLDERS:
+            target = Path(self.build_lib, "batterylab", folder)
+            target.mkdir(parents=True, exist_ok=True)
+            for source in sorted(Path(folder).glob("*.*")):
+                shutil.copy2(source, target / source.name)
+
+
+kernels = [
+    Extension(
+        f"batterylab._kernels.{source.stem}",
+        [source.as_posix()],
+        include_dirs=[numpy.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
+        extra_compile_args=FLAGS,
+    )
+    for source in sorted(EXT.glob("*.pyx"))
+]
+
+setup(
+    ext_modules=cythonize(
+        kernels,
+        build_dir="build/cython",
+        include_path=[EXT.as_posix()],
+        compiler_directives={"language_level": 3, "embedsignature": True},
+    ),
+    cmdclass={"build_py": BuildWithData},
+    package_dir={"": "."},
+    include_package_data=False,
+)
