@@ -21,6 +21,7 @@ from batterylab.errors import BatterylabError, Problem, ProblemsError
 LARGEST_BYTES = 1 << 20
 MOST_NODES = 100_000
 DEEPEST = 60
+MOST_BRACKETS = 500
 
 Model = TypeVar("Model", bound=BaseModel)
 Path_ = tuple[str | int, ...]
@@ -72,9 +73,13 @@ def _read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise _refuse(path, line, "not UTF-8", "save the file as UTF-8") from None
+    depth = 0
     for number, content in enumerate(text.splitlines(), 1):
         if re.match(r" *\t", content):
             raise _refuse(path, number, "a tab in the indentation", "indent with spaces")
+        depth += sum(map(content.count, "[{")) - sum(map(content.count, "]}"))
+        if depth > MOST_BRACKETS:
+            raise _refuse(path, number, "the file is nested too deeply")
     return text
 
 
@@ -95,6 +100,8 @@ class _Builder:
             raise _refuse(self.path, line, "the file expands to too many values",
                           "write it without nested anchors and aliases")  # fmt: skip
         self.lines.setdefault(keys, line)
+        if not str(node.tag).startswith("tag:yaml.org,2002:") or "python/" in str(node.tag):
+            raise _refuse(self.path, line, f"the tag {node.tag} is not read", "plain values only")
         if isinstance(node, MappingNode):
             return self._mapping(node, keys)
         if isinstance(node, SequenceNode):
@@ -127,8 +134,6 @@ class _Builder:
             raise _refuse(self.path, line, f"the number {text[:40]}… is too long")
         if tag.endswith(":timestamp"):
             return text
-        if not tag.startswith("tag:yaml.org,2002:"):
-            raise _refuse(self.path, line, f"the tag {tag!r} is not read", "write plain values")
         try:
             return self.scalars.construct_object(node)
         except (YAMLError, ValueError, OverflowError, AttributeError) as error:

@@ -1,0 +1,189 @@
+"""Write a new study's commented files, and check all files of a study at once."""
+
+from pathlib import Path
+
+from batterylab.errors import BatterylabError, EnvironmentFailedError, Problem, ProblemsError
+from batterylab.study import Study
+
+STUDY = """\
+# The question being asked. Quantities carry units: 4.2 V, 5 Ah, 32 mOhm, 25 degC.
+schema: batterylab.study/1
+name: {name}
+
+cell_type:                        # the data sheet
+  name: P5000
+  nominal_capacity: 5.0 Ah        # C/3 means a third of this, in A
+  rated_capacity: 4.95 Ah         # what the supplier promises
+  voltage: {{min: 2.5 V, max: 4.2 V}}
+  current: {{max_charge: 5 A, max_discharge: 10 A}}
+  temperature: {{min: 0 degC, max: 45 degC}}
+  chemistry: NMC
+
+suppliers:                        # the lot of each cell stands in cells.csv
+  - {{name: Alpha, lots: [A1, A2, A3]}}
+  - {{name: Beta, lots: [B1, B2, B3]}}
+
+protocols: [incoming_inspection, capacity_resistance]   # `batterylab protocol list`
+
+limits:                           # decision_rule: simple | guarded acceptance | guarded rejection
+  - {{feature: capacity_Ah, lower: 4.95 Ah, upper: 5.45 Ah, decision_rule: simple}}
+  - {{feature: dcir_10s_mOhm, upper: 45 mOhm}}
+rules: [gbt_31486_2024]           # acceptance rules of standards
+
+gauge: {{protocol: gauge_capacity, cells: 6, channels: 4, repeats: 2}}   # measures the bench
+pack: {{series: 96, parallel: 1}}
+which_recording: last valid       # fixed before there is data
+"""
+
+BENCH = """\
+# The bench. Addresses are VISA resource names; `batterylab bench check` tries each of them.
+schema: batterylab.bench/1
+instruments:
+  cycler1: {{model: keysight_bt2200, address: "TCPIP::127.0.0.1::{cycler}::SOCKET", serial: MY58000516}}
+  temps: {{model: keysight_daq970a, address: "TCPIP::127.0.0.1::{temps}::SOCKET"}}
+  meter: {{model: hioki_bt3562a, address: "TCPIP::127.0.0.1::{meter}::SOCKET"}}
+  chamber: {{model: weiss_simserv, address: "TCPIP::127.0.0.1::{chamber}::SOCKET"}}
+channels:
+  - {{name: "1-{{n}}", cycler: cycler1, channel: "{{100+n}}", temperature: "temps:{{100+n}}", chamber: chamber, shelf: 1, for: 1..20}}
+  - {{name: "1-{{n}}", cycler: cycler1, channel: "{{100+n}}", temperature: "temps:{{180+n}}", chamber: chamber, shelf: 1, for: 21..32}}
+  - {{name: "2-{{n}}", cycler: cycler1, channel: "{{200+n}}", temperature: "temps:{{212+n}}", chamber: chamber, shelf: 2, for: 1..8}}
+  - {{name: "2-{{n}}", cycler: cycler1, channel: "{{200+n}}", temperature: "temps:{{292+n}}", chamber: chamber, shelf: 2, for: 9..16}}
+limits: {{voltage: [2.45 V, 4.25 V], temperature: 50 degC, debounce: 3 samples}}
+poll: 10 s                        # the cycler logs every second and stops by itself between polls
+# The simulated bench owns the clock. On a real bench leave this line out.
+clock: "127.0.0.1:{clock}"
+"""
+
+SIMULATION = """\
+# Only for the simulated bench (`batterylab bench simulate`): who the cells really are.
+schema: batterylab.simulation/1
+seed: {seed}
+start: "2026-01-05T06:00:00+00:00"
+suppliers:
+  Alpha: {{capacity_offset_percent: 0.75, sigma_lot_percent: 0.2, sigma_cell_percent: 0.25}}
+  Beta: {{capacity_offset_percent: -0.75, sigma_lot_percent: 0.2, sigma_cell_percent: 0.25}}
+"""
+
+PORTS = {"cycler": 15025, "temps": 15026, "meter": 15023, "chamber": 12049, "clock": 15000}
+
+
+def write_study(
+    folder: Path, *, seed: int = 1, ports: dict[str, int] | None = None, cells_per_lot: int = 8
+) -> list[Path]:
+    """Write a study that runs on a simulated bench, with comments that teach.
+
+    Parameters
+    ----------
+    folder : Path
+        Must not hold a study yet.
+    seed : int
+        Of the simulated cells.
+    ports : dict of str to int, optional
+        Of the simulated instruments on this machine; free ones are the caller's business.
+    cells_per_lot : int
+        Cells of each of the six lots.
+
+    Returns
+    -------
+    list of Path
+        The files.
+
+    Raises
+    ------
+    BatterylabError
+        If one of the files already exists.
+    EnvironmentFailedError
+        If the disk refuses.
+    """
+    folder = Path(folder)
+    texts = {
+        "study.yaml": STUDY.format(name=folder.resolve().name),
+        "bench.yaml": BENCH.format(**(ports or PORTS)),
+        "simulation.yaml": SIMULATION.format(seed=seed),
+    }
+    taken = [name for name in (*texts, "cells.csv") if (folder / name).exists()]
+    if taken:
+        raise BatterylabError(
+            f"{folder}: {taken[0]} exists already", hint="choose another folder; nothing was written"
+        )
+    try:
+        (folder / "protocols").mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        (folder / "cells.csv").write_text(_cells(cells_per_lot), encoding="utf-8")
+    except OSError as error:
+        raise EnvironmentFailedError(f"{folder}: cannot be written: {error}") from None
+    return [folder / name for name in (*texts, "cells.csv")]
+
+
+def _cells(per_lot: int) -> str:
+    lines = ["serial,supplier,lot,incoming_ocv_V,incoming_ac_resistance_mOhm,mass_g"]
+    for supplier in ("Alpha", "Beta"):
+        for lot in range(1, 4):
+            name = f"{supplier[0]}{lot}"
+            lines += [f"{name}-{n:03d},{supplier},{name},,," for n in range(1, per_lot + 1)]
+    return "\n".join(lines) + "\n"
+
+
+def check_study(folder: Path) -> list[Problem]:
+    """Return every mistake in a study's files: its own, its bench's, its protocols'.
+
+    Raises
+    ------
+    BatterylabError
+        If there is no study in the folder.
+    """
+    problems: list[Problem] = []
+    study: Study | None = None
+    try:
+        study = Study.open(folder)
+    except ProblemsError as error:
+        problems += error.problems
+    if study is not None:
+        problems += _bench_problems(study) + _protocol_problems(study) + _log_problems(study)
+        if not study.cells:
+            problems.append(
+                Problem("cells.csv:1", "there are no cells", "one line a cell: serial,supplier,lot")
+            )
+    return problems
+
+
+def _bench_problems(study: Study) -> list[Problem]:
+    from batterylab.bench.benchfile import BenchFile
+
+    if not study.bench_path.exists():
+        return []
+    try:
+        BenchFile.open(study.bench_path, study.cell_type)
+    except ProblemsError as error:
+        return list(error.problems)
+    except BatterylabError as error:
+        return [Problem("bench.yaml:1", error.message, error.hint or "")]
+    return []
+
+
+def _protocol_problems(study: Study) -> list[Problem]:
+    from batterylab.protocol import load
+
+    problems: list[Problem] = []
+    names = list(study.definition.protocols)
+    if study.definition.gauge:
+        names.append(study.definition.gauge.protocol)
+    for name in names:
+        try:
+            load(name, search=[study.protocols_folder]).resolve(study.cell_type)
+        except ProblemsError as error:
+            problems += error.problems
+        except BatterylabError as error:
+            problems.append(Problem("study.yaml (protocols)", error.message, error.hint or ""))
+    return problems
+
+
+def _log_problems(study: Study) -> list[Problem]:
+    try:
+        study.log.verify()
+    except BatterylabError as error:
+        return [Problem("log", error.message, error.hint or "")]
+    return []
+
+
