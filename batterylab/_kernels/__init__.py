@@ -1,0 +1,1 @@
+"""Compiled kernels, built from ``ext/``. They check nothing: the modules that call them do."""

@@ -1,0 +1,266 @@
+"""The border to PyBaMM: the one module that imports it.
+
+PyBaMM's discharge current is positive and its parameters are symbols; what crosses this border
+are plain numbers and tables, and charge current is positive on our side. Telemetry is switched
+off before the import.
+"""
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batterylab.errors import BatterylabError
+
+os.environ.setdefault("PYBAMM_DISABLE_TELEMETRY", "true")
+
+FARADAY_C_mol = 96485.33212
+GAS_CONSTANT = 8.314462618
+STOICHIOMETRY_POINTS = 8001
+ELECTROLYTE_POINTS = 3001
+HIGHEST_CONCENTRATION = 4000.0
+
+
+def pybamm() -> Any:
+    """Import and return PyBaMM, without telemetry."""
+    os.environ["PYBAMM_DISABLE_TELEMETRY"] = "true"
+    import pybamm as module
+
+    return module
+
+
+@cache
+def _parameter_values(name: str) -> Any:
+    module = pybamm()
+    known = sorted(module.parameter_sets.keys())
+    if name not in known:
+        import difflib
+
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        raise BatterylabError(f"unknown parameter set {name!r}", hint=hint)
+    return module.ParameterValues(name)
+
+
+def version() -> str:
+    """Return PyBaMM's version."""
+    return str(pybamm().__version__)
+
+
+def scalars(name: str) -> dict[str, float]:
+    """Return the parameter set's plain numbers, by PyBaMM's own names."""
+    return {
+        key: float(value)
+        for key, value in _parameter_values(name).items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _curve(name: str, key: str, *arguments: Any) -> NDArray[np.float64]:
+    """Evaluate a function of the set on arrays, all of one shape."""
+    module = pybamm()
+    values = _parameter_values(name)
+    symbols = [
+        module.Vector(argument) if isinstance(argument, np.ndarray) else module.Scalar(argument)
+        for argument in arguments
+    ]
+    result = values.process_symbol(values[key](*symbols)).evaluate()
+    shape = next(a.shape for a in arguments if isinstance(a, np.ndarray))
+    return np.broadcast_to(np.asarray(result, float).ravel(), shape).copy()
+
+
+@dataclass(frozen=True)
+class HalfCell:
+    """An electrode's open-circuit potential over its stoichiometry.
+
+    Attributes
+    ----------
+    stoichiometry : ndarray, shape (n,)
+        Equally spaced.
+    potential_V : ndarray, shape (n,)
+        Against lithium.
+    """
+
+    stoichiometry: NDArray[np.float64]
+    potential_V: NDArray[np.float64]
+
+
+@cache
+def half_cell_ocps(parameter_set: str = "Chen2020") -> dict[str, HalfCell]:
+    """Return both electrodes' open-circuit potentials as fine tables.
+
+    Parameters
+    ----------
+    parameter_set : str
+        A full-cell set that PyBaMM ships.
+
+    Returns
+    -------
+    dict
+        ``negative`` and ``positive``, each a `HalfCell` with 8,001 points from 0.0005 to
+        0.9995.
+
+    Raises
+    ------
+    BatterylabError
+        If the set is unknown or has no open-circuit potential of that electrode.
+    """
+    grid = np.linspace(5e-4, 1 - 5e-4, STOICHIOMETRY_POINTS)
+    curves = {}
+    for electrode in ("negative", "positive"):
+        key = f"{electrode.capitalize()} electrode OCP [V]"
+        try:
+            curves[electrode] = HalfCell(grid, _curve(parameter_set, key, grid))
+        except (KeyError, TypeError):
+            raise BatterylabError(
+                f"parameter set {parameter_set!r} has no {key!r}",
+                hint="choose a lithium-ion full-cell set, such as Chen2020",
+            ) from None
+    return curves
+
+
+@dataclass(frozen=True)
+class SpmeTables:
+    """A parameter set as the simulated cell needs it.
+
+    Attributes
+    ----------
+    stoichiometry_step : float
+        The tables of U and j0 start at 0 and are equally spaced by this.
+    potential_V : dict of str to ndarray
+        Open-circuit potential over stoichiometry, by electrode.
+    exchange_A_m2 : dict of str to ndarray
+        Exchange-current density at 1000 mol/m3 and the reference temperature.
+    activation_K : dict of str to float
+        Activation energy over the gas constant.
+    concentration_step : float
+        Of the electrolyte tables, in mol/m3.
+    diffusivity_m2_s, conductivity_S_m : ndarray
+        Of the electrolyte, at the reference temperature.
+    numbers : dict of str to float
+        The set's scalars by PyBaMM's names.
+    """
+
+    stoichiometry_step: float
+    potential_V: dict[str, NDArray[np.float64]]
+    exchange_A_m2: dict[str, NDArray[np.float64]]
+    activation_K: dict[str, float]
+    concentration_step: float
+    diffusivity_m2_s: NDArray[np.float64]
+    conductivity_S_m: NDArray[np.float64]
+    numbers: dict[str, float]
+
+
+@cache
+def spme_tables(parameter_set: str = "Chen2020") -> SpmeTables:
+    """Sample a parameter set into tables for the single-particle model with electrolyte.
+
+    Raises
+    ------
+    BatterylabError
+        If the exchange-current density is not a function of the electrolyte's square root
+        times one Arrhenius factor, which the simulated cell relies on.
+    """
+    numbers = scalars(parameter_set)
+    grid = np.linspace(0.0, 1.0, STOICHIOMETRY_POINTS)
+    inside = np.clip(grid, 1e-6, 1 - 1e-6)
+    reference_K = numbers["Reference temperature [K]"]
+    potential, exchange, activation = {}, {}, {}
+    for electrode in ("negative", "positive"):
+        name = electrode.capitalize()
+        potential[electrode] = _curve(parameter_set, f"{name} electrode OCP [V]", inside)
+        largest = numbers[f"Maximum concentration in {electrode} electrode [mol.m-3]"]
+        key = f"{name} electrode exchange-current density [A.m-2]"
+
+        def j0(
+            c_e: float, temperature_K: float, key: str = key, largest: float = largest
+        ) -> NDArray[np.float64]:
+            return _curve(parameter_set, key, c_e, inside * largest, largest, temperature_K)
+
+        exchange[electrode] = j0(1000.0, reference_K)
+        warm = j0(1000.0, reference_K + 20) / exchange[electrode]
+        slope = 1 / reference_K - 1 / (reference_K + 20)
+        activation[electrode] = float(np.log(warm[len(warm) // 2]) / slope)
+        expected = exchange[electrode] * np.sqrt(1.5) * np.exp(
+            activation[electrode] * (1 / reference_K - 1 / (reference_K - 15))
+        )  # fmt: skip
+        if not np.allclose(j0(1500.0, reference_K - 15), expected, rtol=1e-9):
+            raise BatterylabError(f"{key} of {parameter_set} does not separate")
+    electrolyte = np.linspace(0.0, HIGHEST_CONCENTRATION, ELECTROLYTE_POINTS)
+    return SpmeTables(
+        stoichiometry_step=float(grid[1]),
+        potential_V=potential,
+        exchange_A_m2=exchange,
+        activation_K=activation,
+        concentration_step=float(electrolyte[1]),
+        diffusivity_m2_s=_curve(
+            parameter_set, "Electrolyte diffusivity [m2.s-1]", electrolyte, reference_K
+        ),
+        conductivity_S_m=_curve(
+            parameter_set, "Electrolyte conductivity [S.m-1]", electrolyte, reference_K
+        ),
+        numbers=numbers,
+    )
+
+
+def reference_spme(
+    parameter_set: str,
+    time_s: NDArray[np.float64],
+    segments: list[tuple[float, float]],
+    *,
+    changes: dict[str, float] | None = None,
+    temperature_degC: float = 25.0,
+    points: tuple[int, int] = (40, 120),
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return PyBaMM's SPMe with lumped heat on a refined mesh, for comparison.
+
+    Parameters
+    ----------
+    parameter_set : str
+        A set that PyBaMM ships.
+    time_s : ndarray, shape (n,)
+        Where the solution is wanted.
+    segments : list of (duration_s, current_A)
+        Charge current positive; one after the other from time 0.
+    changes : dict, optional
+        Parameters to set, by PyBaMM's names.
+    temperature_degC : float
+        Ambient and initial temperature.
+    points : (int, int)
+        Mesh points through each domain and along each particle's radius.
+
+    Returns
+    -------
+    voltage_V, temperature_degC : ndarray, shape (n,)
+    """
+    module = pybamm()
+    values = _parameter_values(parameter_set).copy()
+    kelvin = temperature_degC + 273.15
+    values.update({"Ambient temperature [K]": kelvin, "Initial temperature [K]": kelvin})
+    values.update(changes or {})
+    values["Current function [A]"] = "[input]"
+    model = module.lithium_ion.SPMe({"thermal": "lumped", "contact resistance": "true"})
+    through, radial = points
+    simulation = module.Simulation(
+        model,
+        parameter_values=values,
+        var_pts={"x_n": through, "x_s": through, "x_p": through, "r_n": radial, "r_p": radial},
+        solver=module.IDAKLUSolver(rtol=1e-8, atol=1e-8),
+    )
+    outputs = ("Voltage [V]", "Volume-averaged cell temperature [K]")
+    parts: list[NDArray[np.float64]] = []
+    start = 0.0
+    for duration_s, current_A in segments:
+        wanted = time_s[(time_s > start) & (time_s <= start + duration_s)]
+        solution = simulation.step(
+            duration_s,
+            t_eval=np.unique([0.0, *(wanted - start), duration_s]),
+            inputs={"Current function [A]": -current_A},
+        )
+        parts.append(np.array([solution[name](t=wanted) for name in outputs]))
+        start += duration_s
+    voltage_V, temperature_K = np.concatenate(parts, axis=1)
+    return voltage_V, temperature_K - 273.15

@@ -1,0 +1,132 @@
+"""Numbers, units and names of features as a reader expects them."""
+
+import math
+import re
+from collections.abc import Iterable
+
+#: ending of a feature's name -> unit as printed; the longest ending that fits wins
+UNITS: dict[str, str] = {
+    "_Ah": "Ah", "_Wh": "Wh", "_V": "V", "_mV": "mV", "_A": "A", "_W": "W",
+    "_mOhm": "mΩ", "_ohm": "Ω", "_degC": "°C", "_K": "K", "_percent": "%", "_g": "g", "_s": "s",
+    "_h": "h",
+}  # fmt: skip
+WORDS = {
+    "ac_resistance": "AC resistance",
+    "capacity": "Capacity",
+    "charge_capacity": "Charge capacity",
+    "dcir": "DC resistance",
+    "energy": "Energy",
+    "energy_efficiency": "Energy efficiency",
+    "ocv": "Open-circuit voltage",
+    "temperature_rise": "Temperature rise",
+}
+MISSING = "–"
+
+
+def unit_of(feature: str) -> str:
+    """Return the unit that a feature's name carries, as printed; empty for a ratio.
+
+    Examples
+    --------
+    >>> unit_of("dcir_10s_mOhm")
+    'mΩ'
+    """
+    for ending in sorted(UNITS, key=len, reverse=True):
+        if feature.endswith(ending):
+            return UNITS[ending]
+    return ""
+
+
+def name_of(feature: str) -> str:
+    """Return a feature's name in words, without its unit.
+
+    Examples
+    --------
+    >>> name_of("dcir_10s_mOhm")
+    'DC resistance, 10 s'
+    """
+    stem = feature
+    for ending in sorted(UNITS, key=len, reverse=True):
+        if feature.endswith(ending):
+            stem = feature[: -len(ending)]
+            break
+    for start in sorted(WORDS, key=len, reverse=True):
+        if stem == start or stem.startswith(start + "_"):
+            rest = stem[len(start) + 1 :].replace("_", ", ")
+            rest = re.sub(r"(?<![A-Za-z0-9])(\d+(?:\.\d+)?)(s|percent|soc)\b", r"\1 \2", rest)
+            return f"{WORDS[start]}, {rest.replace(' percent', ' %')}" if rest else WORDS[start]
+    text = stem.replace("_", " ").strip()
+    return text[:1].upper() + text[1:] if text else feature
+
+
+def label_of(feature: str) -> str:
+    """Return name and unit for an axis: ``Capacity (Ah)``."""
+    unit = unit_of(feature)
+    return f"{name_of(feature)} ({unit})" if unit else name_of(feature)
+
+
+def finite(value: object) -> float | None:
+    """Return a number if it is one, else None: for NaN, infinity, None and text."""
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def decimals_for(values: Iterable[float], spread: float | None = None) -> int:
+    """Return how many decimals show a spread with two digits, from 0 to 6.
+
+    Parameters
+    ----------
+    values : iterable of float
+        What shall be printed.
+    spread : float, optional
+        A standard deviation; if not given, that of the values.
+    """
+    numbers = [value for value in values if math.isfinite(value)]
+    if spread is None and len(numbers) > 1:
+        mean = math.fsum(numbers) / len(numbers)
+        spread = math.sqrt(math.fsum((v - mean) ** 2 for v in numbers) / (len(numbers) - 1))
+    if not spread or not math.isfinite(spread):
+        largest = max((abs(value) for value in numbers), default=1.0)
+        spread = largest / 1000 if largest else 1.0
+    return min(6, max(0, 1 - math.floor(math.log10(spread))))
+
+
+def number(value: object, decimals: int | None = None) -> str:
+    """Return a number as printed, with a true minus sign, or a dash if there is none."""
+    found = finite(value)
+    if found is None:
+        return MISSING
+    text = f"{found:.{decimals}f}" if decimals is not None else f"{found:.4g}"
+    if float(text) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", "−") if not text[1:].count("e") else text
+
+
+def interval(low: object, high: object, decimals: int | None = None) -> str:
+    """Return ``4.95 to 5.03``; a side that is not known is a dash, and none gives a dash."""
+    if finite(low) is None and finite(high) is None:
+        return MISSING
+    return f"{number(low, decimals)} to {number(high, decimals)}"
+
+
+def probability(value: object) -> str:
+    """Return a probability in percent, never as a bare 0 or 100."""
+    found = finite(value)
+    if found is None:
+        return MISSING
+    percent = 100.0 * found
+    if percent < 0.1:
+        return "< 0.1 %"
+    if percent > 99.9:
+        return "> 99.9 %"
+    return f"{percent:.1f} %" if percent < 10 or percent > 90 else f"{percent:.0f} %"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return ``1 cell`` or ``3 cells``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
