@@ -5,18 +5,8 @@ strings that no renderer interprets; figures hold SVG that `figures` drew. Every
 said in a report is said here, so that the two renderers cannot differ in content.
 """
 
-import re
 from dataclasses import dataclass
 from typing import ClassVar
-
-#: characters that neither XML nor a printed page can hold
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-_SPACES = re.compile(r"\s+")
-
-
-def plain(text: object) -> str:
-    """Return text as one printable line: control characters become a visible mark."""
-    return _SPACES.sub(" ", _CONTROL.sub("\ufffd", str(text))).strip()
 
 
 @dataclass(frozen=True)
@@ -55,7 +45,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that may run over pages; `tones` marks rows as in `Paragraph`."""
+    """A table that may run over pages.
+
+    `tones` marks rows as in `Paragraph`. In a `grouped` table a first cell that repeats the one
+    above it is printed pale: each row stays readable by itself, on whatever page it falls.
+    """
 
     key: str
     caption: str
@@ -63,7 +57,13 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     small: bool = False
     tones: tuple[str, ...] = ()
+    grouped: bool = False
     block: ClassVar[str] = "table"
+
+    def repeats(self, place: int) -> bool:
+        """Return whether a row's first cell repeats that of the row above."""
+        return self.grouped and place > 0 and self.rows[place][0] == self.rows[place - 1][0]
+
 
 
 @dataclass(frozen=True)
@@ -80,23 +80,31 @@ class Figure:
 
 @dataclass(frozen=True)
 class Panels:
-    """Six charts of one characteristic, always in the same six places on one page."""
+    """Six charts of one characteristic, always in the same six places on one page.
 
-    title: str
-    places: tuple[Figure | Table | Paragraph, ...]
+    `remarks` stand above the charts, one or two short lines; `notes` below the table.
+    """
+
+    places: tuple[Figure, ...]
     remarks: tuple[str, ...] = ()
+    table: Table | None = None
+    notes: tuple[str, ...] = ()
     block: ClassVar[str] = "panels"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A decision on one supplier; `tone` is ``good``, ``middling``, ``bad`` or ``open``."""
+    """A decision on one supplier; `tone` is ``good``, ``middling``, ``bad`` or ``open``.
+
+    `basis` says how many cells and lots it rests on.
+    """
 
     name: str
     verdict: str
     tone: str
     reasons: tuple[str, ...]
     risks: tuple[str, ...] = ()
+    basis: str = ""
 
 
 @dataclass(frozen=True)
@@ -156,17 +164,22 @@ class Document:
     def tables(self) -> list[Table]:
         """Return all tables, in order."""
         found: list[Table] = []
-        for section in self.sections:
-            for block in section.blocks:
-                inner = block.places if isinstance(block, Panels) else (block,)
-                found += [part for part in inner if isinstance(part, Table)]
+        for block in self._blocks():
+            if isinstance(block, Table):
+                found.append(block)
+            elif isinstance(block, Panels) and block.table is not None:
+                found.append(block.table)
         return found
 
     def figures(self) -> list[Figure]:
         """Return all figures, in order."""
         found: list[Figure] = []
-        for section in self.sections:
-            for block in section.blocks:
-                inner = block.places if isinstance(block, Panels) else (block,)
-                found += [part for part in inner if isinstance(part, Figure)]
+        for block in self._blocks():
+            if isinstance(block, Figure):
+                found.append(block)
+            elif isinstance(block, Panels):
+                found += block.places
         return found
+
+    def _blocks(self) -> list[Block]:
+        return [block for section in self.sections for block in section.blocks]

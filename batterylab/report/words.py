@@ -21,6 +21,31 @@ WORDS = {
     "temperature_rise": "Temperature rise",
 }
 MISSING = "–"
+#: characters that neither XML nor a printed page can hold, and those that turn the direction
+#: of writing or hide text
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    r"\ud800-\udfff\ufeff\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e007f\ue000-\uf8ff]"
+)
+_SPACES = re.compile(r"\s+")
+#: longest text taken from a file, in characters
+LONGEST = 1000
+
+
+def plain(text: object) -> str:
+    """Return text as one printable line of bounded length.
+
+    Control characters become a visible mark; what is cut off is counted.
+    """
+    line = _SPACES.sub(" ", _CONTROL.sub("\ufffd", str(text))).strip()
+    if len(line) <= LONGEST:
+        return line
+    return f"{line[:LONGEST]} … ({len(line) - LONGEST} more characters)"
+
+
+def short(text: str, length: int = 16) -> str:
+    """Return text cut to a length that fits a chart's label."""
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
 
 def unit_of(feature: str) -> str:
@@ -125,6 +150,18 @@ def probability(value: object) -> str:
     if percent > 99.9:
         return "> 99.9 %"
     return f"{percent:.1f} %" if percent < 10 or percent > 90 else f"{percent:.0f} %"
+
+
+def estimate(value: object, low: object, high: object, decimals: int | None = None) -> str:
+    """Return ``4.98 (4.95 to 5.01)``: a number never stands without its interval.
+
+    Where there is a number but no interval, the text says so.
+    """
+    if finite(value) is None:
+        return MISSING
+    if finite(low) is None and finite(high) is None:
+        return f"{number(value, decimals)} (no interval)"
+    return f"{number(value, decimals)} ({interval(low, high, decimals)})"
 
 
 def counted(count: int, noun: str) -> str:

@@ -28,7 +28,11 @@ CHANNELS = 256
 
 @dataclass(frozen=True)
 class ChannelErrors:
-    """How a channel's meters err: one standard deviation over the channels, and the noise."""
+    """How a channel's meters err: one standard deviation over the channels, and the noise.
+
+    `seat_mOhm` is how well contacts repeat; `current_scale_error_percent` is common to all
+    channels, as a wrong shunt constant would be.
+    """
 
     current_gain_ppm: float = 150.0
     current_offset_mA: float = 0.3
@@ -36,7 +40,8 @@ class ChannelErrors:
     voltage_gain_ppm: float = 30.0
     voltage_offset_mV: float = 0.15
     voltage_noise_mV: float = 0.05
-    seat_mOhm: float = 0.1
+    seat_mOhm: float = 0.02
+    current_scale_error_percent: float = 0.0
 
 
 def stream(seed: int, *names: object) -> np.random.Generator:
@@ -90,6 +95,7 @@ class Bank:
         for channel in range(CHANNELS):
             draw = stream(self.seed, "channel", channel)
             meter[channel] = scale * draw.standard_normal(6)
+            meter[channel, 0] += e.current_scale_error_percent / 100.0
             noise[channel] = draw.integers(1, 2**63)
         meter[:, 2] = e.current_noise_mA * 1e-3
         meter[:, 5] = e.voltage_noise_mV * 1e-3
@@ -106,7 +112,7 @@ class Bank:
         self.serials[channel] = serial
         count = self.seats.get(serial, 0)
         self.seats[serial] = count + 1
-        seat = abs(stream(self.seed, "seat", serial, count).standard_normal())
+        seat = stream(self.seed, "seat", serial, count).standard_normal()
         run = self.run[channel]
         run[:] = 0.0
         run[INSERTED] = 1.0

@@ -1,11 +1,10 @@
 """A simulated Keysight BT2200 frame: 8 modules of 32 channels, on-board sequences.
 
 Written from the family's command reference. Channel 125 is channel 25 of module 1; the cell on
-it is 1025. What the reference marks as never seen on the wire is answered with -113.
+it is 1025. What the reference marks as never seen on the wire is answered with -113, but for
+``STATus:CELL:PROBe?``, which stands among its readings.
 """
 
-import struct
-from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,10 +28,18 @@ LOG_SECONDS = 600
 RECORDS_A_REPLY = 10
 RESET_S = 5.0
 STATE_WORDS = ("NONE", "NONE", "FAIL", "ABORTED", "OK")
+#: the frame writes rubbish above 1000 where it measured no resistance
+NO_DCIR = 9.91e37
+#: one second of the log, little endian: 6,152 bytes
+RECORD = np.dtype([
+    ("time_ms", "<u8"), ("current", "<f4", b.CHANNELS), ("sense", "<f4", b.CHANNELS),
+    ("local", "<f4", b.CHANNELS), ("dcir1", "<f4", b.CHANNELS), ("dcir2", "<f4", b.CHANNELS),
+    ("cell", "<u2", b.CHANNELS), ("state", "<i2", b.CHANNELS),
+])  # fmt: skip
 
 
 class Bt2200(ScpiInstrument):
-    """The frame's command table.
+    """The frame's command table. Append `keep` to the world's listeners, or the log stays empty.
 
     Parameters
     ----------
@@ -52,8 +59,7 @@ class Bt2200(ScpiInstrument):
         self.assigned: dict[int, int] = {}
         self.probe_limit_ohm = 0.5
         self.busy_until_s = 0.0
-        self.log: deque[tuple[int, NDArray[np.float32], NDArray[np.float32], NDArray[np.int16]]]
-        self.log = deque(maxlen=LOG_SECONDS)
+        self.log = np.zeros(0, RECORD)
         self.cell_ids = np.zeros(b.CHANNELS, np.uint16)
         self._commands()
 
@@ -80,28 +86,22 @@ class Bt2200(ScpiInstrument):
         self.add("SEQuence:TEST:DEFine", self._test_define)
         self.add("MEASure:VOLTage?", lambda which: self._all(b.VOLTAGE, which))
         self.add("MEASure:CURRent?", lambda which: self._all(b.CURRENT, which))
-        self.add("MEASure:CELL:VOLTage?", lambda *c: self._per_cell(c, b.VOLTAGE))
-        self.add("MEASure:CELL:CURRent?", lambda *c: self._per_cell(c, b.CURRENT))
-        self.add("MEASure:CELL:CAPacity:AHR?", lambda *c: self._per_cell(c, b.AMP_HOURS))
-        self.add("MEASure:CELL:CAPacity:WHR?", lambda *c: self._per_cell(c, b.WATT_HOURS))
+        self.add("MEASure:CELL:VOLTage?", lambda cells: self._per_cell(cells, b.VOLTAGE))
+        self.add("MEASure:CELL:CURRent?", lambda cells: self._per_cell(cells, b.CURRENT))
+        self.add("MEASure:CELL:CAPacity:AHR?", lambda cells: self._per_cell(cells, b.AMP_HOURS))
+        self.add("MEASure:CELL:CAPacity:WHR?", lambda cells: self._per_cell(cells, b.WATT_HOURS))
         self.add("STATus:CELL:REPort?", self._report)
         self.add("STATus:CELL:VERBose?", self._verbose)
         self.add("STATus:CELL:PROBe?", self._probe)
-        self.add("DATA:LOG:RECords:AVAilable?", lambda: str(len(self.log)))
+        self.add("DATA:LOG:RECords:AVAILable?", lambda: str(len(self.log)))
         self.add("DATA:LOG?", self._data_log)
-        self.add("DATA:LOG:CLEar", self.log.clear)
-        # spellings that the reference shows on the wire beside SCPI's short and long form
-        for seen, known in (
-            ("CELL:ENABLE", "CELL:ENABLE"), ("CELL:DEFINE", "CELL:DEFINE"),
-            ("CELL:INIT", "CELL:INIT"), ("CELL:CLEAR", "CELL:CLEAR"), ("CELL:ABORT", "CELL:ABORT"),
-        ):  # fmt: skip
-            self.commands.setdefault(seen, self.commands[known])
+        self.add("DATA:LOG:CLEar", self._clear_log)
 
-    def line(self, text: str) -> list[str | bytes]:
+    def answer(self, text: str) -> list[str | bytes]:
         """Carry out one line; while the frame resets, nothing is answered."""
         if self.world.now_s < self.busy_until_s:
             return []
-        return super().line(text)
+        return super().answer(text)
 
     # -- frame ---------------------------------------------------------------------------
     def _reset(self) -> None:
@@ -220,12 +220,12 @@ class Bt2200(ScpiInstrument):
         if state.upper() not in ("IMM", "IMMEDIATE", "REST"):
             raise illegal_parameter()
 
-    def _step_time(self, *cells: str) -> str:
-        rows = self.bank.run[self._cells(",".join(cells))]
+    def _step_time(self, cells: str) -> str:
+        rows = self.bank.run[self._cells(cells)]
         return ",".join(f"{row[b.STEP]:.0f},{row[b.ELAPSED]:.1f}" for row in rows)
 
-    def _cell_time(self, *cells: str) -> str:
-        rows = self.bank.run[self._cells(",".join(cells))]
+    def _cell_time(self, cells: str) -> str:
+        rows = self.bank.run[self._cells(cells)]
         return ",".join(f"{row[b.SEQUENCE_S]:.1f}" for row in rows)
 
     # -- sequences -----------------------------------------------------------------------
@@ -236,14 +236,17 @@ class Bt2200(ScpiInstrument):
     def _clear_sequence(self, which: str) -> None:
         slot = whole(which, 0, b.SLOTS)
         chosen = range(b.SLOTS) if slot == 0 else [slot - 1]
-        running = {
-            int(row[b.SLOT]) - 1 for row in self.bank.run if row[b.STATUS] == b.RUNNING
-        }
-        if running & set(chosen):
-            raise ScpiError(-221, "Settings conflict")
+        for index in chosen:
+            self._is_free(index)
         for index in chosen:
             self.bank.steps[index] = -1.0
             self.bank.test_counts[index] = 0
+
+    def _is_free(self, slot: int) -> None:
+        """Refuse to touch a sequence that a cell is running."""
+        running = self.bank.run[:, b.STATUS] == b.RUNNING
+        if np.any(self.bank.run[running, b.SLOT] == slot + 1):
+            raise ScpiError(-221, "Settings conflict")
 
     def _step_define(
         self, sequence: str, step: str, mode: str, seconds: str,
@@ -253,6 +256,7 @@ class Bt2200(ScpiInstrument):
         mode = mode.upper()
         if mode not in b.MODE_NUMBERS:
             raise illegal_parameter()
+        self._is_free(slot)
         duration = whole(seconds, 1, 2147483647)
         amps = volts = 0.0
         if mode != "REST":
@@ -279,6 +283,7 @@ class Bt2200(ScpiInstrument):
     ) -> None:  # fmt: skip
         slot, at = whole(sequence, 1, b.SLOTS) - 1, whole(step, 1, b.STEPS) - 1
         index = whole(test, 1, b.TESTS) - 1
+        self._is_free(slot)
         if self.bank.steps[slot, at, 0] < 0 or index > self.bank.test_counts[slot, at]:
             raise ScpiError(-221, "Settings conflict")
         if kind.upper() not in b.TEST_KINDS or when.upper() not in b.WHENS:
@@ -298,11 +303,11 @@ class Bt2200(ScpiInstrument):
             raise out_of_range()
         return ",".join(f"{value:.6f}" for value in self.bank.run[:, column])
 
-    def _per_cell(self, cells: tuple[str, ...], column: int) -> str:
-        return ",".join(f"{v:.6f}" for v in self.bank.run[self._cells(",".join(cells)), column])
+    def _per_cell(self, cells: str, column: int) -> str:
+        return ",".join(f"{v:.6f}" for v in self.bank.run[self._cells(cells), column])
 
-    def _report(self, *cells: str) -> str:
-        rows = self.bank.run[self._cells(",".join(cells)), b.STATUS]
+    def _report(self, cells: str) -> str:
+        rows = self.bank.run[self._cells(cells), b.STATUS]
         return ",".join(str(int(row)) for row in rows)
 
     def _verbose(self, cell: str) -> str:
@@ -318,9 +323,8 @@ class Bt2200(ScpiInstrument):
             f"{run[b.EXPECTED] if test else 0:.6f}", f"{run[b.MEASURED] if test else 0:.6f}",
         ])  # fmt: skip
 
-    def _probe(self, *cells: str) -> str:
-        indices = self._cells(",".join(cells))
-        return ",".join("1" if self._probe_fails(i) else "0" for i in indices)
+    def _probe(self, cells: str) -> str:
+        return ",".join("1" if self._probe_fails(i) else "0" for i in self._cells(cells))
 
     # -- log -----------------------------------------------------------------------------
     def keep(
@@ -328,21 +332,20 @@ class Bt2200(ScpiInstrument):
         states: NDArray[np.int16],
     ) -> None:  # fmt: skip
         """Put the seconds that passed into the log; the oldest fall out of a full one."""
-        for row in range(len(amps)):
-            self.log.append((first_ms + 1000 * row, amps[row], volts[row], states[row]))
+        records = np.zeros(len(amps), RECORD)
+        records["time_ms"] = first_ms + 1000 * np.arange(len(amps))
+        records["current"], records["state"] = amps, states
+        records["sense"] = records["local"] = volts
+        records["cell"] = self.cell_ids
+        records["dcir1"] = records["dcir2"] = NO_DCIR
+        self.log = np.concatenate([self.log, records])[-LOG_SECONDS:]
+
+    def _clear_log(self) -> None:
+        self.log = np.zeros(0, RECORD)
 
     def _data_log(self) -> bytes:
-        count = min(RECORDS_A_REPLY, len(self.log))
-        parts = [struct.pack("<i", count)]
-        zeros = bytes(4 * b.CHANNELS)
-        for _ in range(count):
-            time_ms, amps, volts, states = self.log.popleft()
-            sensed = volts.astype("<f4").tobytes()
-            parts += [
-                struct.pack("<Q", time_ms), amps.astype("<f4").tobytes(), sensed, sensed,
-                zeros, zeros, self.cell_ids.astype("<u2").tobytes(),
-                states.astype("<i2").tobytes(),
-            ]  # fmt: skip
-        body = b"".join(parts)
+        records, self.log = self.log[:RECORDS_A_REPLY], self.log[RECORDS_A_REPLY:]
+        count = len(records)
+        body = count.to_bytes(4, "little") + records.tobytes()
         length = str(len(body)).encode()
         return b"#" + str(len(length)).encode() + length + body

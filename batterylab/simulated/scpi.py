@@ -7,12 +7,15 @@ with a colon; what is not understood goes to the error queue and gets no answer.
 """
 
 import asyncio
+import inspect
 import re
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 Handler = Callable[..., Any]
+#: a handler, and the fewest and the most arguments it takes
+Entry = tuple[Handler, int, int]
 _SPLIT_ARGUMENTS = re.compile(r",(?![^(]*\))")
 
 
@@ -75,7 +78,7 @@ class ScpiInstrument:
         self.errors: deque[str] = deque()
         self.queue_length = queue_length
         self.no_error = '+0,"No error"' if signed_zero else '0,"No error"'
-        self.commands: dict[str, Handler] = {}
+        self.commands: dict[str, Entry] = {}
         self.event_status = 128
         self.add("*IDN?", lambda: self.identity)
         self.add("*CLS", self._clear_status)
@@ -87,9 +90,10 @@ class ScpiInstrument:
         self.add("SYSTem:ERRor[:NEXT]?", self._next_error)
 
     def add(self, definition: str, handler: Handler) -> None:
-        """Enter a command under all its spellings."""
+        """Enter a command under all its spellings; its parameters are the handler's."""
+        entry = (handler, *_arity(handler))
         for spelling in spellings(definition):
-            self.commands[spelling] = handler
+            self.commands[spelling] = entry
 
     def _clear_status(self) -> None:
         self.errors.clear()
@@ -113,7 +117,7 @@ class ScpiInstrument:
         else:
             self.errors.append(f'{error.code},"{error.text}"')
 
-    def line(self, text: str) -> list[str | bytes]:
+    def answer(self, text: str) -> list[str | bytes]:
         """Carry out one line; return the replies in order."""
         replies: list[str | bytes] = []
         path = ""
@@ -127,11 +131,7 @@ class ScpiInstrument:
                 header, path = header[1:], ""
             full = header if header.startswith("*") or not path else f"{path}:{header}"
             try:
-                handler = self.commands.get(full)
-                if handler is None:
-                    raise undefined_header()
-                arguments = [a.strip() for a in _SPLIT_ARGUMENTS.split(rest)] if rest.strip() else []
-                reply = call(handler, arguments)
+                reply = self._carry_out(full, rest.strip())
             except ScpiError as error:
                 self.fault(error)
                 break
@@ -143,20 +143,29 @@ class ScpiInstrument:
             return [";".join(str(reply) for reply in replies)]
         return replies
 
+    def _carry_out(self, header: str, rest: str) -> Any:
+        """Call a command's handler; raise SCPI's own errors for what it does not take."""
+        if header not in self.commands:
+            raise undefined_header()
+        handler, least, most = self.commands[header]
+        arguments = [part.strip() for part in _SPLIT_ARGUMENTS.split(rest)] if rest else []
+        if len(arguments) > most:
+            raise ScpiError(-108, "Parameter not allowed")
+        if len(arguments) < least:
+            raise ScpiError(-109, "Missing parameter")
+        return handler(*arguments)
 
-def call(handler: Handler, arguments: list[str]) -> Any:
-    """Call a handler, turning a wrong number of arguments into SCPI's own errors."""
-    code = getattr(handler, "__func__", handler).__code__
-    bound = 1 if hasattr(handler, "__self__") else 0
-    most = code.co_argcount - bound
-    least = most - len(getattr(handler, "__defaults__", None) or ())
-    if code.co_flags & 0x04:
-        most = 10**6
-    if len(arguments) > most:
-        raise ScpiError(-108, "Parameter not allowed")
-    if len(arguments) < least:
-        raise ScpiError(-109, "Missing parameter")
-    return handler(*arguments)
+
+def _arity(handler: Handler) -> tuple[int, int]:
+    """Return the fewest and the most arguments of a handler."""
+    least = most = 0
+    for parameter in inspect.signature(handler).parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            most = 10**6
+            continue
+        most += 1
+        least += parameter.default is parameter.empty
+    return least, most
 
 
 def number(text: str, low: float, high: float) -> float:
@@ -196,28 +205,62 @@ def channel_list(text: str) -> list[int]:
 
 
 class LineServer:
-    """Serve an instrument's lines over TCP, one task a connection."""
+    """Serve an instrument's lines over TCP, one task a connection.
 
-    terminator = b"\n"
-    reply_terminator = b"\n"
+    Parameters
+    ----------
+    answer : callable
+        Takes a line without its end, returns the replies without theirs.
+    terminator, reply_terminator : bytes
+        Ends of a line and of a reply.
+    """
 
-    def __init__(self, answer: Callable[[str], list[str | bytes]]) -> None:
+    def __init__(
+        self, answer: Callable[[str], list[str | bytes]], terminator: bytes = b"\n",
+        reply_terminator: bytes = b"\n",
+    ) -> None:  # fmt: skip
         self.answer = answer
+        self.terminator = terminator
+        self.reply_terminator = reply_terminator
+        self._server: asyncio.Server | None = None
+        self._talks: set[asyncio.Task[None]] = set()
 
-    async def serve(self, host: str, port: int) -> asyncio.Server:
-        """Listen; the port is in the returned server's sockets."""
-        return await asyncio.start_server(self._talk, host, port, limit=1 << 20)
+    async def serve(self, host: str, port: int) -> int:
+        """Listen, and return the port; 0 asks for a free one.
+
+        Raises
+        ------
+        OSError
+            If the port is taken.
+        """
+        self._server = await asyncio.start_server(self._talk, host, port, limit=1 << 20)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Stop listening, and hang up on whoever is connected."""
+        if self._server is None:
+            return
+        self._server.close()
+        for task in self._talks:
+            task.cancel()
+        await asyncio.gather(*self._talks, return_exceptions=True)
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._talks.add(task)
+            task.add_done_callback(self._talks.discard)
         try:
             while True:
                 raw = await reader.readuntil(self.terminator)
-                text = raw.decode("latin-1").rstrip("\r\n")
+                text = raw[: -len(self.terminator)].decode("latin-1")
                 for reply in self.answer(text):
                     data = reply if isinstance(reply, bytes) else reply.encode("latin-1")
                     writer.write(data + self.reply_terminator)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.LimitOverrunError):
             pass
+        except asyncio.CancelledError:
+            pass  # the server closes
         finally:
             writer.close()

@@ -1,0 +1,1 @@
+"""The bench: loading, running and recording, with the cells' safety first. Linux only."""

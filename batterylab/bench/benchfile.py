@@ -1,0 +1,290 @@
+"""``bench.yaml``: which instruments there are, and what hangs on which channel."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from batterylab.cells import CellType, check_name
+from batterylab.errors import BatterylabError, Problem, ProblemsError
+from batterylab.quantity import Duration_s, Resistance_ohm, Samples, Temperature_degC, Voltage_V
+from batterylab.yamlfile import YamlDocument, load_yaml, validate
+
+SCHEMA = "batterylab.bench/1"
+ROLES = ("cycler", "scanner", "meter", "chamber")
+_RANGE = re.compile(r"(\d{1,4})\.\.(\d{1,4})$")
+_PATTERN = re.compile(r"\{(?:(\d{1,6})\s*\+\s*)?n\}")
+_CLOCK = re.compile(r"([A-Za-z0-9_.-]+):(\d{1,5})\Z")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class InstrumentEntry(_Part):
+    """One instrument: its model, its VISA address and what identifies it."""
+
+    model: str
+    address: str = Field(min_length=3)
+    serial: str = ""
+    calibration_due: str = ""
+
+    @field_validator("calibration_due", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> str:
+        text = str(value)
+        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+            raise ValueError(f"{text!r} is no date\n  hint: 2027-03-01")
+        return text
+
+
+class ChannelPattern(_Part):
+    """One entry of ``channels``: a pattern in ``{n}`` for a range, or a single channel."""
+
+    name: str
+    cycler: str
+    channel: str
+    temperature: str = ""
+    chamber: str = ""
+    shelf: int = Field(1, ge=0, le=1000)
+    for_: str = Field("1..1", alias="for", pattern=_RANGE.pattern)
+
+    @field_validator("channel", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> str:
+        return str(value)
+
+
+class Limits(_Part):
+    """What no channel of this bench may exceed, whatever a protocol says."""
+
+    voltage_V: tuple[Voltage_V, Voltage_V] = Field(alias="voltage")
+    temperature_degC: Temperature_degC = Field(alias="temperature")
+    debounce: Samples = Field(3, ge=1, le=60)
+
+
+class BenchText(_Part):
+    """What ``bench.yaml`` says."""
+
+    schema_: str = Field(SCHEMA, alias="schema")
+    name: str = "bench"
+    instruments: dict[str, InstrumentEntry] = Field(min_length=1)
+    channels: list[ChannelPattern] = Field(min_length=1)
+    limits: Limits
+    poll_s: Duration_s = Field(10.0, alias="poll", ge=1, le=300)
+    contact_ohm: Resistance_ohm = Field(2e-5, alias="contact", ge=0)
+    clock: str = Field("", pattern=r"^$|^[A-Za-z0-9_.-]+:\d{1,5}$")
+
+
+@dataclass(frozen=True)
+class ChannelEntry:
+    """One channel of the bench.
+
+    Attributes
+    ----------
+    name : str
+        What people call it.
+    cycler, scanner, chamber : str
+        Names of instruments; scanner and chamber may be empty.
+    cycler_channel, scanner_channel : int
+        Their own numbers.
+    shelf, module : int
+        Where it stands; together the block in which cells are allotted at random.
+    """
+
+    name: str
+    cycler: str
+    cycler_channel: int
+    scanner: str
+    scanner_channel: int
+    chamber: str
+    shelf: int
+
+    @property
+    def module(self) -> int:
+        """The cycler's module: the hundreds of its channel number."""
+        return self.cycler_channel // 100
+
+    @property
+    def block(self) -> str:
+        """Channels of one block share module and shelf."""
+        return f"{self.cycler}/{self.module}/{self.chamber}/{self.shelf}"
+
+
+@dataclass(frozen=True)
+class BenchFile:
+    """A bench, read and checked.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    text : BenchText
+        What it says.
+    channels : dict of str to ChannelEntry
+        By name, in the file's order.
+    """
+
+    path: Path
+    text: BenchText
+    channels: dict[str, ChannelEntry]
+
+    @property
+    def instruments(self) -> dict[str, InstrumentEntry]:
+        """The instruments by name."""
+        return self.text.instruments
+
+    @property
+    def limits(self) -> Limits:
+        """What no channel may exceed."""
+        return self.text.limits
+
+    @property
+    def poll_s(self) -> float:
+        """How often the runner looks, in s."""
+        return self.text.poll_s
+
+    @property
+    def clock_address(self) -> tuple[str, int] | None:
+        """Host and port of a simulated bench's clock, or None for the wall clock."""
+        match = _CLOCK.match(self.text.clock)
+        return (match[1], int(match[2])) if match else None
+
+    @classmethod
+    def open(cls, path: Path, cell_type: CellType | None = None) -> "BenchFile":
+        """Read a bench file and check it against the instrument catalogue and the cell type.
+
+        Raises
+        ------
+        ProblemsError
+            With every mistake in the file.
+        """
+        document = load_yaml(Path(path))
+        text = validate(document, BenchText)
+        problems = _instrument_problems(document, text)
+        channels = _expand(document, text, problems)
+        problems += _limit_problems(document, text, cell_type)
+        if problems:
+            raise ProblemsError(problems)
+        return cls(Path(path), text, channels)
+
+    def meter(self) -> str | None:
+        """Return the name of the meter that reads AC resistance at loading, if there is one."""
+        return next((n for n, e in self.instruments.items() if role_of(e.model) == "meter"), None)
+
+
+def role_of(model: str) -> str:
+    """Return the role of a model, or an empty string if the catalogue does not know it."""
+    from batterylab.drivers.catalogue import models, spec
+
+    return spec(model).role if model in models() else ""
+
+
+def _instrument_problems(document: YamlDocument, text: BenchText) -> list[Problem]:
+    import difflib
+
+    from batterylab.drivers.catalogue import models
+
+    known = list(models())
+    problems = []
+    for name, entry in text.instruments.items():
+        where = document.where("instruments", name, "model")
+        if entry.model not in known:
+            near = difflib.get_close_matches(entry.model, known, n=1)
+            remedy = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            problems.append(Problem(where, f"unknown model {entry.model!r}", remedy))
+    addresses: dict[str, str] = {}
+    for name, entry in text.instruments.items():
+        if entry.address in addresses:
+            where = document.where("instruments", name, "address")
+            problems.append(Problem(where, f"the address is that of {addresses[entry.address]}"))
+        addresses[entry.address] = name
+    return problems
+
+
+def _fill(pattern: str, n: int) -> str:
+    """Replace ``{n}`` and ``{100+n}`` by numbers."""
+    return _PATTERN.sub(lambda match: str(int(match[1] or 0) + n), pattern)
+
+
+def _expand(
+    document: YamlDocument, text: BenchText, problems: list[Problem]
+) -> dict[str, ChannelEntry]:
+    channels: dict[str, ChannelEntry] = {}
+    taken: dict[tuple[str, int], str] = {}
+    for i, pattern in enumerate(text.channels):
+        match = _RANGE.match(pattern.for_)
+        first, last = (int(match[1]), int(match[2])) if match else (1, 0)
+        if not first <= last <= first + 1023:
+            where = document.where("channels", i, "for")
+            problems.append(Problem(where, f"the range {pattern.for_} is empty", "for: 1..32"))
+            continue
+        for n in range(first, last + 1):
+            try:
+                entry = _channel(pattern, n, text)
+                key = (entry.cycler, entry.cycler_channel)
+                if entry.name in channels:
+                    raise BatterylabError(f"the channel {entry.name!r} stands twice")
+                if key in taken:
+                    raise BatterylabError(f"{entry.name} uses the channel of {taken[key]}")
+            except BatterylabError as error:
+                where = document.where("channels", i)
+                problems.append(Problem(where, error.message, error.hint or ""))
+                break
+            taken[key] = entry.name
+            channels[entry.name] = entry
+    return channels
+
+
+def _channel(pattern: ChannelPattern, n: int, text: BenchText) -> ChannelEntry:
+    name = check_name(_fill(pattern.name, n), "channel")
+    number = _fill(pattern.channel, n)
+    if not number.isdigit():
+        raise BatterylabError(f"channel: {pattern.channel!r} is no number", hint='"{100+n}"')
+    scanner, _, place = _fill(pattern.temperature, n).partition(":")
+    if scanner and not place.isdigit():
+        raise BatterylabError(
+            f"temperature: {pattern.temperature!r} names no channel", hint='"temps:{100+n}"'
+        )
+    wanted = (
+        ("cycler", pattern.cycler, "cycler"),
+        ("temperature", scanner, "scanner"),
+        ("chamber", pattern.chamber, "chamber"),
+    )
+    for key, instrument, role in wanted:
+        if not instrument and key != "cycler":
+            continue
+        if instrument not in text.instruments:
+            raise BatterylabError(
+                f"{key}: there is no instrument {instrument!r}",
+                hint=f"known: {', '.join(text.instruments)}",
+            )
+        found = role_of(text.instruments[instrument].model)
+        if found and found != role:
+            raise BatterylabError(f"{key}: {instrument} is a {found}, not a {role}")
+    return ChannelEntry(
+        name, pattern.cycler, int(number), scanner, int(place or 0), pattern.chamber, pattern.shelf
+    )
+
+
+def _limit_problems(
+    document: YamlDocument, text: BenchText, cell_type: CellType | None
+) -> list[Problem]:
+    low, high = text.limits.voltage_V
+    problems = []
+    where = document.where("limits", "voltage")
+    if low >= high:
+        problems.append(Problem(where, f"{low:g} V is not below {high:g} V", "[2.45 V, 4.25 V]"))
+    if cell_type is not None:
+        if low > cell_type.voltage_min_V or high < cell_type.voltage_max_V:
+            problems.append(Problem(
+                where, f"the cell needs {cell_type.voltage_min_V:g} to "
+                f"{cell_type.voltage_max_V:g} V", "a little more on both sides"))  # fmt: skip
+        if low < cell_type.voltage_min_V - 0.3 or high > cell_type.voltage_max_V + 0.1:
+            problems.append(Problem(
+                where, "the limits are too wide to protect this cell",
+                f"at most {cell_type.voltage_min_V - 0.3:g} to "
+                f"{cell_type.voltage_max_V + 0.1:g} V"))  # fmt: skip
+    return problems

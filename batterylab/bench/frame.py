@@ -1,0 +1,107 @@
+"""A cycler frame during a run: its channels, its slots, its own clock."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batterylab.bench.channelrun import ChannelRun
+from batterylab.bench.onboard import Guards, compile_segment
+from batterylab.bench.recorder import Recorder
+from batterylab.drivers.roles import LogBlock
+from batterylab.errors import BatterylabError, EnvironmentFailedError
+from batterylab.protocol import Resolved, Step, all_segments
+
+SLOTS = 8
+
+
+class Frame:
+    """What a run knows of one cycler.
+
+    Parameters
+    ----------
+    name : str
+        Of the instrument.
+    driver : CyclerFrame
+        Open.
+    members : list of (int, ChannelRun)
+        Number in the journal, and the channel.
+    resolved : Resolved
+        The protocol.
+
+    Attributes
+    ----------
+    numbers : list of int
+        The members' channels on the cycler.
+    """
+
+    def __init__(
+        self, name: str, driver: Any, members: list[tuple[int, ChannelRun]], resolved: Resolved
+    ) -> None:
+        self.name = name
+        self.driver = driver
+        self.members = members
+        self.resolved = resolved
+        self.numbers = [run.entry.cycler_channel for _, run in members]
+        self.indices = np.array([index for index, _ in members], float)
+        self.slots: dict[tuple[Step, ...], int] = {}
+        self.offset_s = 0.0
+        self.stale = 0
+        self.last_s = 0.0
+        self.degrees: NDArray[np.float64] = np.zeros(0)
+        self.recorder: Recorder
+
+    def prepare(self, guards: Guards) -> None:
+        """Define the cells, check their contacts, and load every sequence that may be needed.
+
+        Raises
+        ------
+        EnvironmentFailedError
+            If a contact is bad, or the frame refuses.
+        """
+        segments = all_segments(self.resolved)
+        if len(segments) > SLOTS:
+            raise BatterylabError(
+                f"{self.resolved.name}: needs {len(segments)} sequences, {self.name} has {SLOTS}",
+                hint="use the same steps where they may be the same",
+            )
+        self.driver.prepare(self.numbers)
+        failed = self.driver.probe_failed(self.numbers)
+        if failed:
+            names = [run.entry.name for _, run in self.members if run.entry.cycler_channel in failed]
+            raise EnvironmentFailedError(
+                f"{self.name}: no good contact in channel {', '.join(names)}",
+                hint="seat the cell again; is it the right way round?",
+            )
+        for slot, segment in enumerate(segments, 1):
+            self.driver.load_sequence(slot, compile_segment(segment, guards))
+            self.slots[segment.key] = slot
+
+    def calibrate(self, now_s: float, resolved: Resolved) -> None:
+        """Learn how the frame's clock relates to the bench's, and begin to count.
+
+        Raises
+        ------
+        EnvironmentFailedError
+            If the frame logs nothing.
+        """
+        block = self.driver.drain_log(self.numbers)
+        if not len(block.time_ms):
+            raise EnvironmentFailedError(f"{self.name}: the data log is empty")
+        self.offset_s = now_s - float(block.time_ms[-1]) / 1000.0
+        self.last_s = now_s
+        self.recorder = Recorder(len(self.members), resolved.voltage_moves_V, now_s)
+
+    def times(self, block: LogBlock) -> NDArray[np.float64]:
+        """Return the end of each logged second as unix seconds."""
+        return np.round(block.time_ms / 1000.0 + self.offset_s)
+
+    def by_slot(self, runs: list[ChannelRun]) -> dict[int, list[ChannelRun]]:
+        """Group channels by the sequence that their current segment needs."""
+        groups: dict[int, list[ChannelRun]] = {}
+        for run in runs:
+            segment = run.progress.current
+            if segment is not None:
+                groups.setdefault(self.slots[segment.key], []).append(run)
+        return groups

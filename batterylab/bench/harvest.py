@@ -1,0 +1,157 @@
+"""Turn a journal into sealed recordings: the one way from a run to the archive.
+
+A run that ended well and one that was cut short by a power failure take the same way; the
+journal is kept until its recordings are sealed.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from batterylab.archive import write
+from batterylab.bench.journal import ROW, JournalContent
+from batterylab.recording import Recording, StepRow
+from batterylab.study import Study
+from batterylab.studylog import utc_text
+
+KINDS = {"charge": "charge", "discharge": "discharge", "rest": "rest", "pulse": "pulse"}
+
+
+def recordings(content: JournalContent) -> Iterator[tuple[Recording, str]]:
+    """Yield each channel's recording, and why it was stopped; empty if it was not.
+
+    Channels without a single row give none.
+    """
+    for index, channel in enumerate(content.head["channels"]):
+        rows = content.rows[content.rows[:, 0] == index]
+        if len(rows):
+            yield _recording(content, index, channel, rows)
+
+
+def _recording(
+    content: JournalContent, index: int, channel: dict[str, Any], rows: Any
+) -> tuple[Recording, str]:
+    head = content.head
+    events = [event for event in content.events if event.get("index") == index]
+    stopped = next((e["reason"] for e in events if e["what"] == "stopped"), "")
+    is_complete = any(e["what"] == "complete" for e in events)
+    if not stopped and not is_complete:
+        stopped = "the journal ends before the protocol does"
+    remarks = [text for e in events if e["what"] == "remark" for text in e["remarks"]]
+    columns = {
+        name: rows[:, k].astype("<i4") if name.endswith("_index") else rows[:, k].copy()
+        for k, name in enumerate(ROW)
+        if k > 0
+    }
+    steps = _steps(events, columns, float(head["start_s"]))
+    provenance = {
+        **head["provenance"],
+        **channel["provenance"],
+        "channel": channel["channel"],
+        "start_utc": utc_text(float(head["start_s"])),
+        "ended": f"stopped: {stopped}" if stopped else "complete",
+        "remarks": remarks,
+    }
+    recording = Recording(
+        serial=channel["serial"],
+        supplier=channel["supplier"],
+        lot=channel["lot"],
+        protocol=head["protocol"],
+        columns=columns,
+        steps=steps,
+        cell_type=head["cell_type"],
+        protocol_resolved=head["protocol_resolved"],
+        provenance=provenance,
+    )
+    return recording, stopped
+
+
+def _steps(
+    events: list[dict[str, Any]], columns: dict[str, Any], start_s: float
+) -> list[StepRow]:
+    plans = {
+        event["first"] + k: (step, event["cycle"])
+        for event in events
+        if event["what"] == "segment"
+        for k, step in enumerate(event["steps"])
+    }
+    ends = {event["step"]: event for event in events if event["what"] == "step"}
+    index = columns["step_index"]
+    numbers = np.unique(index)
+    # steps that left no row do not count: renumber, so that steps are 0, 1, 2, …
+    columns["step_index"] = np.searchsorted(numbers, index).astype("<i4")
+    steps = []
+    for new, number in enumerate(numbers):
+        plan, cycle = plans[int(number)]
+        rows = np.flatnonzero(index == number)
+        end = ends.get(int(number))
+        first_s, last_s = (float(columns["test_time_s"][rows[k]]) for k in (0, -1))
+        begins_s = end["start_s"] - start_s if end else first_s - 1.0
+        steps.append(
+            StepRow(
+                step_index=new,
+                first_row=int(rows[0]),
+                last_row=int(rows[-1]),
+                kind=KINDS[plan["kind"]],
+                label=plan["path"],
+                measure=plan["measure"],
+                ended_by=end["ended_by"] if end else "stopped",
+                cycle_index=int(cycle),
+                start_s=begins_s,
+                duration_s=(end["end_s"] - start_s if end else last_s) - begins_s,
+                current_A=plan["current_A"],
+                voltage_V=float("nan") if plan["voltage_V"] is None else plan["voltage_V"],
+            )
+        )
+    return steps
+
+
+def harvest(study: Study, journal: Path, operator: str) -> list[tuple[Path, str]]:
+    """Seal every recording of a journal and enter it in the study's log.
+
+    Parameters
+    ----------
+    study : Study
+        Whose archive gets the recordings.
+    journal : Path
+        Of a run that has ended, however it ended.
+    operator : str
+        Who is responsible.
+
+    Returns
+    -------
+    list of (Path, str)
+        Each file, and why its channel was stopped; empty if it was not.
+
+    Raises
+    ------
+    EnvironmentFailedError
+        If the disk refuses; the journal stays, and harvesting again completes the archive.
+    """
+    content = JournalContent(journal)
+    known = {entry["data"]["seal"] for entry in study.log.entries("recording")}
+    done = []
+    for recording, stopped in recordings(content):
+        path = write(recording, study.archive)
+        seal = _seal_in(path)
+        if seal not in known:
+            study.log.append(
+                "recording", operator, seal=seal, serial=recording.serial,
+                protocol=recording.protocol, channel=recording.provenance["channel"],
+                part=recording.provenance.get("part", "main"), run=content.head["run"],
+            )  # fmt: skip
+            remarks = recording.provenance["remarks"]
+            if stopped:
+                study.log.set_state(seal, "invalid", f"aborted: {stopped}", operator)
+            elif remarks:
+                study.log.set_state(seal, "valid with remark", "; ".join(remarks), operator)
+        done.append((path, stopped))
+    return done
+
+
+def _seal_in(path: Path) -> str:
+    from batterylab.archive import entry
+
+    return entry(path).seal

@@ -1,0 +1,180 @@
+"""A session at the bench: run a study's protocols on the cells that are loaded."""
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from batterylab import __version__
+from batterylab.bench.benchfile import BenchFile
+from batterylab.bench.channelrun import ChannelRun
+from batterylab.bench.harvest import harvest
+from batterylab.bench.journal import Journal
+from batterylab.bench.runner import Runner
+from batterylab.bench.setup import Bench
+from batterylab.errors import BatterylabError
+from batterylab.protocol import Resolved, load
+from batterylab.study import Study
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def journals(study: Study) -> list[Path]:
+    """Return the journals of a study, in order."""
+    return sorted((study.path / "journal").glob("run-*.journal"))
+
+
+def _next_journal(study: Study) -> Path:
+    numbers = [int(path.stem.split("-")[1]) for path in journals(study)]
+    return study.path / "journal" / f"run-{max(numbers, default=0) + 1:04d}.journal"
+
+
+def resolve(study: Study, name: str) -> Resolved:
+    """Return one of the study's protocols in numbers."""
+    return load(name, search=[study.protocols_folder]).resolve(study.cell_type)
+
+
+def open_work(study: Study) -> dict[str, dict[str, str]]:
+    """Return what is still to be done: by protocol, the loaded serial of each channel.
+
+    A cell whose recording of a protocol is valid needs no other one.
+    """
+    loaded = study.log.occupied()
+    states = study.log.states()
+    done = {
+        (entry["data"]["serial"], entry["data"]["protocol"])
+        for entry in study.log.entries("recording")
+        if entry["data"].get("part", "main") == "main"
+        and states.get(entry["data"]["seal"], {}).get("state") not in ("invalid", "superseded")
+    }
+    return {
+        protocol: {ch: serial for ch, serial in loaded.items() if (serial, protocol) not in done}
+        for protocol in study.definition.protocols
+    }
+
+
+def run_study(
+    study: Study, operator: str, *, report: Report | None = None,
+    should_stop: Callable[[], str] | None = None,
+) -> list[tuple[Path, str]]:  # fmt: skip
+    """Run every protocol of the study that its loaded cells still need.
+
+    Returns
+    -------
+    list of (Path, str)
+        Each sealed recording, and why its channel was stopped; empty if it was not.
+
+    Raises
+    ------
+    BatterylabError
+        If no cell is loaded.
+    EnvironmentFailedError
+        If an instrument is lost; what was recorded is sealed.
+    """
+    if not study.log.occupied():
+        raise BatterylabError(f"{study.path}: no cell is loaded", hint="`batterylab load STUDY`")
+    done: list[tuple[Path, str]] = []
+    for protocol, loaded in open_work(study).items():
+        healthy = {c: s for c, s in loaded.items() if not _was_stopped(done, s)}
+        if healthy and not (should_stop and should_stop()):
+            done += run_protocol(
+                study, protocol, healthy, operator, report=report, should_stop=should_stop
+            )
+    return done
+
+
+def _was_stopped(done: list[tuple[Path, str]], serial: str) -> bool:
+    """A cell that was stopped for safety is not driven again in the same session."""
+    return any(path.parent.name == serial and stopped for path, stopped in done)
+
+
+def run_protocol(
+    study: Study, protocol: str, loaded: dict[str, str], operator: str, *, part: str = "main",
+    report: Report | None = None, should_stop: Callable[[], str] | None = None,
+) -> list[tuple[Path, str]]:  # fmt: skip
+    """Run one protocol on some loaded cells and seal what comes of it.
+
+    Parameters
+    ----------
+    loaded : dict of str to str
+        Serial by channel.
+    part : str
+        ``main``, or ``gauge`` for a study of the bench.
+
+    Returns
+    -------
+    list of (Path, str)
+        As `run_study`.
+    """
+    resolved = resolve(study, protocol)
+    file = BenchFile.open(study.bench_path, study.cell_type)
+    bench = Bench.open(file)
+    study.log.now = bench.clock.now
+    path = _next_journal(study)
+    try:
+        journal = _open_journal(study, path, resolved, bench, loaded, operator, part)
+        try:
+            study.log.append("run", operator, run=path.stem, protocol=protocol, part=part,
+                             channels=len(loaded))  # fmt: skip
+            runner = Runner(
+                bench, resolved, loaded, journal, report=report, should_stop=should_stop
+            )
+            runs = runner.run()
+            _conclude(journal, runs)
+        finally:
+            journal.close()
+    except BaseException:
+        with suppress(BatterylabError):
+            harvest(study, path, operator)
+        raise
+    finally:
+        bench.close()
+    return harvest(study, path, operator)
+
+
+def _conclude(journal: Journal, runs: list[ChannelRun]) -> None:
+    for index, run in enumerate(runs):
+        if run.remarks:
+            journal.event(run.entry.name, "remark", index=index, remarks=run.remarks)
+        if not run.stopped:
+            journal.event(run.entry.name, "complete", index=index)
+
+
+def _open_journal(
+    study: Study, path: Path, resolved: Resolved, bench: Bench, loaded: dict[str, str],
+    operator: str, part: str,
+) -> Journal:  # fmt: skip
+    loadings = {
+        entry["data"]["channel"]: entry["data"] for entry in study.log.entries("load")
+    }
+    channels = []
+    for name, serial in loaded.items():
+        cell = study.cells[serial]
+        place = bench.channel(name)
+        loading = loadings.get(name, {})
+        channels.append({
+            "channel": name, "serial": serial, "supplier": cell.supplier, "lot": cell.lot,
+            "provenance": {
+                "module": place.module, "shelf": place.shelf, **bench.describe(place),
+                "loading": {k: v for k, v in loading.items() if k not in ("channel", "serial")},
+            },
+        })  # fmt: skip
+    head = {
+        "run": path.stem,
+        "protocol": resolved.name,
+        "protocol_resolved": resolved.to_dict(),
+        "cell_type": study.cell_type.to_dict(),
+        "start_s": float(math.floor(bench.clock.now())),
+        "channels": channels,
+        "provenance": {
+            "source": "bench",
+            "operator": operator,
+            "software": f"batterylab {__version__}",
+            "bench": bench.file.text.name,
+            "is_simulated": bench.file.clock_address is not None,
+            "run": path.stem,
+            "part": part,
+        },
+    }
+    return Journal(path, head)

@@ -1,0 +1,99 @@
+"""Open a bench: all its instruments and its clock, or none."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from batterylab.bench.benchfile import BenchFile, ChannelEntry, role_of
+from batterylab.bench.clock import BenchClock, Clock, clock_for
+from batterylab.drivers.catalogue import open_instrument, spec
+from batterylab.errors import BatterylabError
+
+
+@dataclass
+class Bench:
+    """An open bench.
+
+    Attributes
+    ----------
+    file : BenchFile
+        What it was opened from.
+    clock : Clock
+        Wall clock, or the simulated bench's.
+    drivers : dict of str to driver
+        By instrument name.
+    """
+
+    file: BenchFile
+    clock: Clock
+    drivers: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, file: BenchFile, roles: Iterable[str] = ("cycler", "scanner", "chamber")) -> "Bench":
+        """Open the instruments of some roles, and check who they are.
+
+        Raises
+        ------
+        EnvironmentFailedError
+            If one does not answer or is another; all are closed again.
+        """
+        bench = cls(file, clock_for(file.clock_address))
+        try:
+            for name, entry in file.instruments.items():
+                if role_of(entry.model) in set(roles):
+                    bench.drivers[name] = open_instrument(
+                        name, entry.model, entry.address, entry.serial, bench.clock
+                    )
+        except BaseException:
+            bench.close()
+            raise
+        return bench
+
+    def of_role(self, role: str) -> dict[str, Any]:
+        """Return the open drivers of a role, by name."""
+        return {
+            name: driver
+            for name, driver in self.drivers.items()
+            if role_of(self.file.instruments[name].model) == role
+        }
+
+    def channel(self, name: str) -> ChannelEntry:
+        """Return a channel by name.
+
+        Raises
+        ------
+        BatterylabError
+            If the bench has none of that name.
+        """
+        if name not in self.file.channels:
+            import difflib
+
+            near = difflib.get_close_matches(name, self.file.channels, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else None
+            raise BatterylabError(f"the bench has no channel {name!r}", hint=hint)
+        return self.file.channels[name]
+
+    def describe(self, channel: ChannelEntry) -> dict[str, Any]:
+        """Return instruments and accuracy of a channel, as a recording's provenance has them."""
+        names = {"cycler": channel.cycler, "scanner": channel.scanner, "chamber": channel.chamber}
+        instruments, accuracy = {}, {}
+        for role, name in names.items():
+            if not name:
+                continue
+            entry = self.file.instruments[name]
+            instruments[role] = {
+                "model": entry.model,
+                "serial": entry.serial,
+                "calibration_due": entry.calibration_due,
+            }
+            if role != "chamber":
+                accuracy.update(spec(entry.model).accuracy)
+        accuracy["contact_ohm"] = {"reading": 0.0, "offset": self.file.text.contact_ohm}
+        return {"instruments": instruments, "accuracy": accuracy}
+
+    def close(self) -> None:
+        """Close every link."""
+        for driver in self.drivers.values():
+            driver.close()
+        if isinstance(self.clock, BenchClock):
+            self.clock.close()

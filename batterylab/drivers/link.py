@@ -1,0 +1,243 @@
+"""The link to an instrument: PyVISA with the pure-Python backend.
+
+Everything that can go wrong on the wire becomes an `EnvironmentFailedError` that names the
+instrument, its address and the command. Minimum gaps go through the bench's clock; the time
+limits of the link are real time.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from batterylab.bench.clock import Clock
+from batterylab.errors import BatterylabError, EnvironmentFailedError
+
+LARGEST_BLOCK = 1 << 24
+LONGEST_LINE = 1 << 20
+CHUNK = 1 << 17
+SHORT_REPLY = 64
+
+
+@dataclass(frozen=True)
+class LinkSpec:
+    """How to talk to a model.
+
+    Attributes
+    ----------
+    write_termination, read_termination : str
+        End of a command and of a reply.
+    timeout_s : float
+        Longest wait for a reply, in real time.
+    minimum_gap_s : float
+        Between two commands, in bench time.
+    encoding : str
+        Of commands and replies.
+    """
+
+    write_termination: str = "\n"
+    read_termination: str = "\n"
+    timeout_s: float = 2.0
+    minimum_gap_s: float = 0.0
+    encoding: str = "ascii"
+
+
+def _manager() -> Any:
+    import pyvisa
+
+    return pyvisa.ResourceManager("@py")
+
+
+class Link:
+    """One open connection to an instrument.
+
+    Parameters
+    ----------
+    name : str
+        What the bench calls the instrument; stands in every error.
+    address : str
+        VISA resource name, such as ``TCPIP::10.0.0.11::5025::SOCKET``.
+    spec : LinkSpec
+        How to talk to it.
+    clock : Clock
+        Of the bench.
+
+    Raises
+    ------
+    EnvironmentFailedError
+        If it cannot be opened.
+    """
+
+    def __init__(self, name: str, address: str, spec: LinkSpec, clock: Clock) -> None:
+        self.name = name
+        self.address = address
+        self.spec = spec
+        self.clock = clock
+        self._next_s = 0.0
+        self._is_in_doubt = False
+        self._resource: Any = None
+        self._open()
+
+    def _failed(self, what: str, error: Exception | str) -> EnvironmentFailedError:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return EnvironmentFailedError(
+            f"{self.name} at {self.address}: {what}: {text}",
+            hint="is it on, and is the address right? `batterylab bench check` tries each one",
+        )
+
+    def _open(self) -> None:
+        try:
+            self._resource = _manager().open_resource(
+                self.address,
+                open_timeout=round(1000 * self.spec.timeout_s),
+                write_termination=self.spec.write_termination,
+                read_termination=self.spec.read_termination,
+                encoding=self.spec.encoding,
+            )
+            self._resource.timeout = round(1000 * self.spec.timeout_s)
+            self._resource.chunk_size = CHUNK
+        except Exception as error:  # PyVISA backends raise many kinds
+            raise self._failed("cannot be opened", error) from None
+        self._hurry()
+
+    def _hurry(self) -> None:
+        """Send at once and read in large pieces, where the session is a plain socket."""
+        import socket
+
+        try:
+            session = self._resource.visalib.sessions[self._resource.session]
+            session.interface.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            session.max_recv_size = CHUNK
+        except (AttributeError, KeyError, OSError):
+            return
+
+    def _mind_the_gap(self) -> None:
+        if self.spec.minimum_gap_s <= 0:
+            return
+        now = self.clock.now()
+        if now < self._next_s:
+            self.clock.sleep(self._next_s - now)
+        self._next_s = self.clock.now() + self.spec.minimum_gap_s
+
+    def _resync(self) -> None:
+        """After a failure nobody knows what is still on its way: begin again."""
+        if not self._is_in_doubt:
+            return
+        self.close()
+        self._open()
+        self._is_in_doubt = False
+
+    def _send(self, command: str) -> None:
+        try:
+            data = (command + self.spec.write_termination).encode(self.spec.encoding)
+        except UnicodeEncodeError:
+            data = b""
+        if not data or not command.isprintable():
+            raise BatterylabError(f"{self.name}: {command!r} cannot be sent")
+        self._resync()
+        self._mind_the_gap()
+        self._is_in_doubt = True
+        try:
+            self._resource.write_raw(data)
+        except Exception as error:
+            raise self._failed(f"{command!r} could not be sent", error) from None
+
+    def write(self, command: str) -> None:
+        """Send a command.
+
+        Raises
+        ------
+        EnvironmentFailedError
+            If the link is lost.
+        BatterylabError
+            If the command holds what cannot be sent; nothing was sent.
+        """
+        self._send(command)
+        self._is_in_doubt = False
+
+    def query(self, command: str) -> str:
+        """Send a query and return the reply without its termination.
+
+        Raises
+        ------
+        EnvironmentFailedError
+            If there is no whole reply in time.
+        """
+        self._send(command)
+        try:
+            reply = self._line().decode(self.spec.encoding)
+        except Exception as error:
+            raise self._failed(f"no reply to {command!r}", error) from None
+        self._is_in_doubt = False
+        return reply
+
+    def query_block(self, command: str) -> bytes:
+        """Send a query and return the content of its definite-length block (IEEE 488.2).
+
+        Raises
+        ------
+        EnvironmentFailedError
+            If there is no whole block in time.
+        """
+        self._send(command)
+        try:
+            self._resource.read_termination = None  # a byte of the block may look like an end
+            deadline_s = time.monotonic() + self.spec.timeout_s
+            head = self._exactly(2, deadline_s)
+            if head[:1] != b"#" or not head[1:].isdigit() or head == b"#0":
+                raise ValueError(f"the reply begins with {head!r}, not with a block")
+            length = int(self._exactly(int(head[1:]), deadline_s))
+            if length > LARGEST_BLOCK:
+                raise ValueError(f"a block of {length} bytes")
+            content = self._exactly(length, deadline_s)
+            end = self.spec.read_termination.encode()
+            if self._exactly(len(end), deadline_s) != end:
+                raise ValueError("the block goes on after its end")
+            self._resource.read_termination = self.spec.read_termination
+        except Exception as error:
+            raise self._failed(f"no whole block for {command!r}", error) from None
+        self._is_in_doubt = False
+        return content
+
+    def _read(self, count: int) -> bytes:
+        """Read at most `count` bytes; fewer where a termination ends them."""
+        from pyvisa.constants import StatusCode
+
+        with self._resource.ignore_warning(StatusCode.success_max_count_read):
+            data, _ = self._resource.visalib.read(self._resource.session, count)
+        return bytes(data)
+
+    def _line(self) -> bytes:
+        """Read up to the termination.
+
+        A read of the backend starts its time limit anew with each byte, so an instrument that
+        trickles would never time out: read little first, then more, and watch the time.
+        """
+        end = self.spec.read_termination.encode()
+        deadline_s = time.monotonic() + self.spec.timeout_s
+        data, count = bytearray(), SHORT_REPLY
+        while not data.endswith(end):
+            if len(data) > LONGEST_LINE or (data and time.monotonic() > deadline_s):
+                raise ValueError(f"{len(data)} bytes without an end")
+            data += self._read(count)
+            count = min(2 * count, CHUNK)
+        return bytes(data[: -len(end)])
+
+    def _exactly(self, count: int, deadline_s: float) -> bytes:
+        data, most = bytearray(), SHORT_REPLY
+        while len(data) < count:
+            if data and time.monotonic() > deadline_s:
+                raise ValueError(f"{len(data)} of {count} bytes in time")
+            data += self._read(min(most, count - len(data)))
+            most = min(8 * most, CHUNK)
+        return bytes(data)
+
+    def unexpected(self, command: str, reply: str) -> EnvironmentFailedError:
+        """Return the error for a reply that means nothing."""
+        return self._failed(f"{command!r} was answered with", repr(reply[:60]))
+
+    def close(self) -> None:
+        """Close the connection; errors on the way out do not matter."""
+        try:
+            self._resource.close()
+        except Exception:  # noqa: S110
+            pass

@@ -1,0 +1,201 @@
+"""What the bench asks of an instrument, by role. A driver fills one role; the runner knows no more.
+
+Currents are positive on charge. Channels carry the cycler's own numbers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an instrument says it is."""
+
+    maker: str
+    model: str
+    serial: str
+    firmware: str
+
+
+@dataclass(frozen=True)
+class OnboardTest:
+    """A condition that the cycler watches by itself during a step.
+
+    Attributes
+    ----------
+    kind : str
+        ``VOLT_GE VOLT_LE CURR_GE CURR_LE AMPH_GE`` and the like; magnitudes for current.
+    value : float
+        In V, A or Ah.
+    when : str
+        ``AT``, ``AFTER`` or ``BEFORE`` `time_s` of the step.
+    action : str
+        ``NEXT`` ends the step, ``FAIL`` stops the channel.
+    """
+
+    kind: str
+    value: float
+    when: str
+    time_s: int
+    action: str
+
+
+@dataclass(frozen=True)
+class OnboardStep:
+    """A step that the cycler carries out by itself.
+
+    Attributes
+    ----------
+    mode : str
+        ``CHARGE``, ``DISCHARGE`` or ``REST``.
+    duration_s : int
+        It ends then at the latest.
+    current_A, voltage_V : float
+        Magnitude of the current, and the voltage that is not passed.
+    """
+
+    mode: str
+    duration_s: int
+    current_A: float
+    voltage_V: float
+    tests: tuple[OnboardTest, ...] = ()
+
+
+class CellState(IntEnum):
+    """What a cycler's channel is doing."""
+
+    NONE = 0
+    RUNNING = 1
+    FAIL = 2
+    ABORTED = 3
+    OK = 4
+
+
+@dataclass(frozen=True)
+class LogBlock:
+    """Samples that the cycler took every second since the last time.
+
+    Attributes
+    ----------
+    time_ms : ndarray, shape (n,)
+        Of the cycler's own clock, from its boot.
+    current_A, voltage_V : ndarray, shape (n, c)
+        In the order of the channels asked for.
+    state : ndarray, shape (n, c)
+        `CellState` numbers.
+    """
+
+    time_ms: NDArray[np.int64]
+    current_A: NDArray[np.float64]
+    voltage_V: NDArray[np.float64]
+    state: NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class MeterReading:
+    """AC resistance and open-circuit voltage; `is_valid` is False for an over-range or fault."""
+
+    resistance_ohm: float
+    voltage_V: float
+    is_valid: bool
+
+
+@dataclass(frozen=True)
+class ChamberReading:
+    """Set point and actual temperature of a chamber's air, in °C."""
+
+    set_degC: float
+    actual_degC: float
+    is_running: bool
+    has_alarm: bool
+
+
+class Instrument(Protocol):
+    """What all drivers share."""
+
+    def identity(self) -> Identity:
+        """Ask who it is."""
+
+    def close(self) -> None:
+        """Close the link."""
+
+
+class CyclerFrame(Instrument, Protocol):
+    """A cycler with channels that carry out sequences by themselves."""
+
+    def prepare(self, channels: Sequence[int]) -> None:
+        """Define the channels' cells and clear sequences and log."""
+
+    def load_sequence(self, slot: int, steps: Sequence[OnboardStep]) -> None:
+        """Write a sequence and read it back."""
+
+    def start(self, channels: Sequence[int], slot: int) -> None:
+        """Assign a sequence to channels and start it."""
+
+    def states(self, channels: Sequence[int]) -> dict[int, CellState]:
+        """Return what each channel is doing."""
+
+    def step_times(self, channels: Sequence[int]) -> dict[int, tuple[int, float]]:
+        """Return step number, from 1, and seconds elapsed in it."""
+
+    def drain_log(self, channels: Sequence[int]) -> LogBlock:
+        """Return all samples since the last time."""
+
+    def measure(self, channels: Sequence[int]) -> dict[int, tuple[float, float]]:
+        """Return voltage in V and current in A now."""
+
+    def failure(self, channel: int) -> str:
+        """Say which test stopped a channel."""
+
+    def probe_failed(self, channels: Sequence[int]) -> set[int]:
+        """Return channels whose contacts are bad, whose cell is reversed or missing."""
+
+    def abort(self, channels: Sequence[int]) -> None:
+        """End the sequences of channels: high impedance."""
+
+    def make_safe(self, channels: Sequence[int]) -> None:
+        """Abort, and confirm it by reading back."""
+
+
+class Meter(Instrument, Protocol):
+    """Reads AC resistance and voltage of the cell at its pins."""
+
+    def prepare(self) -> None:
+        """Set function and ranges."""
+
+    def read(self) -> MeterReading:
+        """Measure once."""
+
+
+class Scanner(Instrument, Protocol):
+    """Reads thermocouples."""
+
+    def prepare(self, channels: Sequence[int]) -> None:
+        """Set up the channels to scan."""
+
+    def read(self) -> dict[int, float | None]:
+        """Return the temperature in °C of each channel; None if it is open."""
+
+
+class Chamber(Instrument, Protocol):
+    """Holds a temperature."""
+
+    def set_temperature(self, degC: float) -> None:
+        """Set the temperature and confirm it."""
+
+    def start(self) -> None:
+        """Start, and confirm it."""
+
+    def stop(self) -> None:
+        """Stop, and confirm it."""
+
+    def read(self) -> ChamberReading:
+        """Return set point, actual value and state."""
+
+
+AnyDriver = Any

@@ -1,0 +1,112 @@
+"""What SCPI instruments share: identity, error queue, lists of numbers."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from batterylab.drivers.catalogue import ModelSpec
+from batterylab.drivers.link import Link
+from batterylab.drivers.roles import Identity
+from batterylab.errors import EnvironmentFailedError
+
+MOST_ERRORS = 50
+
+
+def channel_list(numbers: Sequence[int]) -> str:
+    """Return a channel list such as ``(@101:103,201)``; runs are written as ranges.
+
+    Examples
+    --------
+    >>> channel_list([101, 102, 103, 201])
+    '(@101:103,201)'
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return "(@" + ",".join(f"{a}:{b}" if a != b else str(a) for a, b in runs) + ")"
+
+
+def is_rising(numbers: Sequence[int]) -> bool:
+    """Say whether numbers rise strictly, as replies in the order of a list rely on."""
+    return all(a < b for a, b in pairwise(numbers))
+
+
+class ScpiDriver:
+    """Base of SCPI drivers.
+
+    Parameters
+    ----------
+    link : Link
+        Open.
+    spec : ModelSpec
+        From the catalogue.
+    """
+
+    def __init__(self, link: Link, spec: ModelSpec) -> None:
+        self.link = link
+        self.spec = spec
+
+    def identity(self) -> Identity:
+        """Ask ``*IDN?``.
+
+        Raises
+        ------
+        EnvironmentFailedError
+            If there is no reply, or not one of four fields.
+        """
+        reply = self.link.query("*IDN?")
+        fields = [field.strip() for field in reply.split(",")]
+        if len(fields) != 4:
+            raise self.link.unexpected("*IDN?", reply)
+        return Identity(*fields)
+
+    def errors(self) -> list[str]:
+        """Read and clear the error queue."""
+        found: list[str] = []
+        for _ in range(MOST_ERRORS):
+            reply = self.link.query("SYST:ERR?")
+            code, _, _ = reply.partition(",")
+            try:
+                number = int(code)
+            except ValueError:
+                raise self.link.unexpected("SYST:ERR?", reply) from None
+            if number == 0:
+                return found
+            found.append(reply)
+        raise EnvironmentFailedError(f"{self.link.name}: the error queue does not end")
+
+    def check(self, after: str) -> None:
+        """Raise if the instrument has noted an error.
+
+        Raises
+        ------
+        EnvironmentFailedError
+            With the errors and the command they follow.
+        """
+        found = self.errors()
+        if found:
+            raise EnvironmentFailedError(f"{self.link.name}: {after} was refused: {found[0]}")
+
+    def numbers(self, command: str, count: int) -> list[float]:
+        """Query comma-separated numbers.
+
+        Raises
+        ------
+        EnvironmentFailedError
+            If there are not `count` finite numbers.
+        """
+        reply = self.link.query(command)
+        try:
+            values = [float(text) for text in reply.split(",")]
+        except ValueError:
+            raise self.link.unexpected(command, reply) from None
+        if len(values) != count or not all(map(math.isfinite, values)):
+            raise self.link.unexpected(command, reply)
+        return values
+
+    def close(self) -> None:
+        """Close the link."""
+        self.link.close()

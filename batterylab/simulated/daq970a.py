@@ -1,0 +1,188 @@
+"""A simulated Keysight DAQ970A with three 20-channel multiplexers and thermocouples of type K.
+
+Written from the command tree that it shares with the 34970A and 34972A. A channel without a
+thermocouple reads 9.9E+37, as the instrument's overload does.
+"""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from batterylab.simulated.scpi import (
+    ScpiError,
+    ScpiInstrument,
+    channel_list,
+    illegal_parameter,
+    number,
+    out_of_range,
+    whole,
+)
+
+if TYPE_CHECKING:
+    from batterylab.simulated.world import World
+
+OVERLOAD = 9.9e37
+SLOTS, PLACES = (1, 2, 3), 20
+THERMOCOUPLES = tuple("BEJKNRST")
+OPTIONS = ("ALARM", "CHANNEL", "TIME", "UNIT")
+#: about what a K thermocouple gives per kelvin, for a channel that was left a voltmeter
+SEEBECK_V_K = 4.1e-5
+COLD_degC = 23.0
+LONGEST_QUEUE = 10
+
+
+class Daq970a(ScpiInstrument):
+    """The scanner's command table.
+
+    Parameters
+    ----------
+    world : World
+        Whose thermocouples it reads.
+    serial : str
+        Told in the identity.
+    """
+
+    def __init__(self, world: "World", serial: str = "MY58011234") -> None:
+        super().__init__(
+            f"Keysight Technologies,DAQ970A,{serial},A.03.01-01.00-02.01-00.02",
+            queue_length=LONGEST_QUEUE, signed_zero=True,
+        )  # fmt: skip
+        self.world = world
+        self._defaults()
+        self._commands()
+
+    def _defaults(self) -> None:
+        self.thermocouples: dict[int, str] = {}
+        self.scan: list[int] = []
+        self.options = dict.fromkeys(OPTIONS, False)
+        self.is_absolute = False
+        self.readings: list[str] = []
+        self.last: dict[int, float] = {}
+
+    def _commands(self) -> None:
+        self.add("*RST", self._defaults)
+        self.add("CONFigure:TEMPerature", self._configure)
+        self.add("UNIT:TEMPerature", self._unit)
+        self.add("ROUTe:SCAN", self._scan)
+        self.add("ROUTe:SCAN?", self._scan_list)
+        self.add("ROUTe:SCAN:SIZE?", lambda: f"{len(self.scan):+d}")
+        self.add("TRIGger:SOURce", self._source)
+        self.add("TRIGger:COUNt", self._count)
+        self.add("INITiate", self._initiate)
+        self.add("ABORt", lambda: None)
+        self.add("READ?", self._read)
+        self.add("FETCh?", self._fetch)
+        self.add("DATA:POINts?", lambda: f"{len(self.readings):+d}")
+        self.add("DATA:LAST?", self._data_last)
+        self.add("SYSTem:CTYPe?", self._card)
+        for option in ("ALARm", "CHANnel", "TIME", "UNIT"):
+            self._option(option)
+        self.add("FORMat:READing:TIME:TYPE", self._time_type)
+
+    def _option(self, keyword: str) -> None:
+        name = keyword.upper()
+
+        def switch(state: str) -> None:
+            if state.upper() not in ("0", "1", "OFF", "ON"):
+                raise illegal_parameter()
+            self.options[name] = state.upper() in ("1", "ON")
+
+        self.add(f"FORMat:READing:{keyword}", switch)
+        self.add(f"FORMat:READing:{keyword}?", lambda: str(int(self.options[name])))
+
+    # -- settings ------------------------------------------------------------------------
+    @staticmethod
+    def _channels(text: str) -> list[int]:
+        channels = channel_list(text)
+        for channel in channels:
+            slot, place = divmod(channel, 100)
+            if slot not in SLOTS or not 1 <= place <= PLACES:
+                raise out_of_range()
+        return channels
+
+    def _configure(self, probe: str, kind: str, channels: str) -> None:
+        if probe.upper() not in ("TC", "TCOUPLE") or kind.upper() not in THERMOCOUPLES:
+            raise illegal_parameter()
+        chosen = self._channels(channels)
+        if not chosen:
+            raise ScpiError(-109, "Missing parameter")
+        self.thermocouples.update(dict.fromkeys(chosen, kind.upper()))
+        self.readings = []
+
+    def _unit(self, unit: str, channels: str = "") -> None:
+        if unit.upper() not in ("C", "CEL"):
+            raise illegal_parameter()
+        if channels:
+            self._channels(channels)
+
+    def _scan(self, channels: str) -> None:
+        self.scan = sorted(set(self._channels(channels)))
+        self.readings = []
+
+    def _scan_list(self) -> bytes:
+        text = f"(@{','.join(map(str, self.scan))})".encode()
+        length = str(len(text)).encode()
+        return b"#" + str(len(length)).encode() + length + text
+
+    def _source(self, source: str) -> None:
+        if source.upper() not in ("IMM", "IMMEDIATE"):
+            raise illegal_parameter()
+
+    def _count(self, count: str) -> None:
+        whole(count, 1, 1)
+
+    def _time_type(self, kind: str) -> None:
+        if kind.upper() not in ("ABS", "ABSOLUTE", "REL", "RELATIVE"):
+            raise illegal_parameter()
+        self.is_absolute = kind.upper().startswith("ABS")
+
+    def _card(self, slot: str) -> str:
+        if number(slot, 100, 300) not in (100, 200, 300):
+            raise out_of_range()
+        return "Keysight Technologies,DAQM901A,MY58000001,1.0"
+
+    # -- readings ------------------------------------------------------------------------
+    def _initiate(self) -> None:
+        if not self.scan:
+            raise ScpiError(-221, "Settings conflict")
+        self.last.update({channel: self._measure(channel) for channel in self.scan})
+        self.readings = [self._text(channel) for channel in self.scan]
+
+    def _measure(self, channel: int) -> float:
+        degC = self.world.thermocouple_degC(channel)
+        if degC is None:
+            return OVERLOAD
+        if channel in self.thermocouples:
+            return degC
+        return SEEBECK_V_K * (degC - COLD_degC)
+
+    def _text(self, channel: int) -> str:
+        """Return one reading: value and unit, time, channel, alarm, as far as they are on."""
+        parts = [f"{self.last[channel]:+.8E}"]
+        if self.options["UNIT"]:
+            parts[0] += " C" if channel in self.thermocouples else " VDC"
+        if self.options["TIME"]:
+            parts.append(self._time())
+        if self.options["CHANNEL"]:
+            parts.append(str(channel))
+        if self.options["ALARM"]:
+            parts.append("0")
+        return ",".join(parts)
+
+    def _time(self) -> str:
+        if not self.is_absolute:
+            return f"{0.0:012.3f}"
+        moment = datetime.fromtimestamp(self.world.now_s, UTC)
+        return f"{moment:%Y,%m,%d,%H,%M},{moment.second:02d}.000"
+
+    def _read(self) -> str:
+        self._initiate()
+        return self._fetch()
+
+    def _fetch(self) -> str:
+        if not self.readings:
+            raise ScpiError(-230, "Data corrupt or stale")
+        return ",".join(self.readings)
+
+    def _data_last(self, channels: str) -> str:
+        values = [self.last.get(channel, OVERLOAD) for channel in self._channels(channels)]
+        return ",".join(f"{value:.8E}" for value in values)

@@ -1,0 +1,213 @@
+"""Run a simulated bench: every instrument of a bench file as a TCP server on this machine.
+
+``python -m batterylab.simulated.process STUDY`` prints one JSON line when all ports listen, and
+ends on ``stop``, on a signal, or when the program that started it is gone.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batterylab.errors import BatterylabError, EnvironmentFailedError
+
+HOST = "127.0.0.1"
+_SOCKET = re.compile(r"TCPIP\d*::(127\.0\.0\.1|localhost)::(\d{1,5})::SOCKET\Z", re.IGNORECASE)
+STARTUP_s = 60.0
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that were free a moment ago."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind((HOST, 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def _port_of(name: str, address: str) -> int:
+    match = _SOCKET.match(address)
+    if not match:
+        raise BatterylabError(
+            f"{name}: {address!r} is no address of this machine",
+            hint='a simulated instrument has one such as "TCPIP::127.0.0.1::15025::SOCKET"',
+        )
+    return int(match[2])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be served: by name, the port, the model and the serial number told."""
+
+    ports: dict[str, tuple[int, str, str]]
+    clock_port: int
+
+
+def plan_of(bench: Any) -> Plan:
+    """Return the ports of a bench file.
+
+    Raises
+    ------
+    BatterylabError
+        If an address is not of this machine, or there is no clock.
+    """
+    if bench.clock_address is None:
+        raise BatterylabError(
+            f"{bench.path.name}: no clock: this is a real bench",
+            hint='a simulated one has `clock: "127.0.0.1:15000"`',
+        )
+    ports = {
+        name: (_port_of(name, entry.address), entry.model, entry.serial)
+        for name, entry in bench.instruments.items()
+    }
+    return Plan(ports, bench.clock_address[1])
+
+
+def make_world(study: Any, bench: Any) -> Any:
+    """Return the world that a study's simulation file and bench file describe."""
+    from batterylab.drivers.keysight_bt2200 import index_of
+    from batterylab.simulated.population import draw_truths, read_simulation
+    from batterylab.simulated.world import Place, World
+
+    simulation = read_simulation(study.path / "simulation.yaml")
+    places = [
+        Place(entry.name, index_of(entry.cycler_channel), entry.scanner_channel, entry.shelf)
+        for entry in bench.channels.values()
+    ]
+    truths = draw_truths(simulation, study.cells.values())
+    return World(simulation.seed, simulation.start_s, truths, places, simulation.errors())
+
+
+def _server_of(model: str, serial: str, world: Any) -> Any:
+    """Return the line server of a model.
+
+    Raises
+    ------
+    BatterylabError
+        If the model cannot be simulated.
+    """
+    from batterylab.simulated import bt2200, daq970a, hioki, scpi, weiss
+
+    if model == "keysight_bt2200":
+        frame = bt2200.Bt2200(world, serial or "MY58000516")
+        world.listeners.append(frame.keep)
+        return scpi.LineServer(frame.answer)
+    if model == "keysight_daq970a":
+        return scpi.LineServer(daq970a.Daq970a(world, serial or "MY58001234").answer)
+    if model == "hioki_bt3562a":
+        return scpi.LineServer(hioki.Bt3562a(world).answer, b"\r\n", b"\r\n")
+    if model == "weiss_simserv":
+        return scpi.LineServer(weiss.SimServ(world).answer, b"\r", b"\r\n")
+    raise BatterylabError(f"the model {model!r} cannot be simulated")
+
+
+async def serve(study: Any, bench: Any, *, parent: int | None = None) -> None:
+    """Serve all instruments and the clock until told to stop.
+
+    Raises
+    ------
+    EnvironmentFailedError
+        If a port is in use.
+    """
+    from batterylab.simulated.control import Control
+    from batterylab.simulated.scpi import LineServer
+
+    plan = plan_of(bench)
+    world = make_world(study, bench)
+    ended = asyncio.Event()
+    servers = {name: (port, _server_of(model, serial, world))
+               for name, (port, model, serial) in plan.ports.items()}  # fmt: skip
+    servers["clock"] = (plan.clock_port, LineServer(Control(world, ended.set).answer))
+    for name, (port, server) in servers.items():
+        try:
+            await server.serve(HOST, port)
+        except OSError as error:
+            raise EnvironmentFailedError(
+                f"{name}: port {port} cannot be used: {error.strerror or error}",
+                hint="is a simulated bench running already? Or change the ports in bench.yaml",
+            ) from None
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    print(json.dumps({"ready": {name: port for name, (port, _) in servers.items()}}), flush=True)
+    await _until(ended, parent)
+    for _, server in servers.values():
+        await server.close()
+
+
+async def _until(ended: asyncio.Event, parent: int | None) -> None:
+    """Wait for the end, or for the parent's."""
+    while not ended.is_set():
+        if parent is not None and os.getppid() != parent:
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), 0.5)
+
+
+def start(folder: Path) -> "subprocess.Popen[str]":
+    """Start the simulated bench of a study in a process that ends with this one.
+
+    Raises
+    ------
+    EnvironmentFailedError
+        If it does not come up: with its own error.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "batterylab.simulated.process", str(folder), str(os.getpid())],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None and process.stderr is not None  # noqa: S101
+    line = process.stdout.readline()
+    if '"ready"' not in line:
+        process.terminate()
+        _, errors = process.communicate(timeout=STARTUP_s)
+        text = errors.strip().removeprefix("Error: ") or "it ended without a word"
+        raise EnvironmentFailedError(f"the simulated bench did not start: {text}")
+    return process
+
+
+def finish(process: "subprocess.Popen[str]") -> None:
+    """End a simulated bench and wait for it."""
+    process.terminate()
+    try:
+        process.communicate(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+
+
+def run(folder: Path, parent: int | None = None) -> None:
+    """Serve a study's simulated bench in the foreground; see `serve`."""
+    from batterylab.bench.benchfile import BenchFile
+    from batterylab.study import Study
+
+    study = Study.open(folder)
+    bench = BenchFile.open(study.bench_path, study.cell_type)
+    asyncio.run(serve(study, bench, parent=parent))
+
+
+def main() -> None:
+    """Entry of the process."""
+    try:
+        run(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None)
+    except BatterylabError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

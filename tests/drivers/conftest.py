@@ -1,0 +1,110 @@
+"""A simulated bench on loopback, in a thread, for the drivers to talk to."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from batterylab.bench.clock import BenchClock
+from batterylab.drivers.catalogue import open_instrument
+from batterylab.simulated.bt2200 import Bt2200
+from batterylab.simulated.cell import CellTruth
+from batterylab.simulated.control import ControlServer
+from batterylab.simulated.daq970a import Daq970a
+from batterylab.simulated.hioki import Bt3562a
+from batterylab.simulated.scpi import LineServer
+from batterylab.simulated.weiss import SimServ
+from batterylab.simulated.world import IDEAL, Place, World
+
+START_s = 1_767_592_800.0
+
+
+class Loop:
+    """An asyncio loop in a thread."""
+
+    def __init__(self):
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+
+    def run(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout=20)
+
+    def close(self):
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+
+
+class SimulatedBench:
+    """World, servers, clock and open drivers; A-1 sits in 101, A-2 in 102, B-1 lies on a shelf."""
+
+    MODELS = {
+        "cycler": "keysight_bt2200",
+        "temps": "keysight_daq970a",
+        "meter": "hioki_bt3562a",
+        "chamber": "weiss_simserv",
+    }
+
+    def __init__(self, errors=IDEAL):
+        truths = {"A-1": CellTruth(), "A-2": CellTruth(lithium_inventory=0.99), "B-1": CellTruth()}
+        places = [Place("1-1", 0, 101, 1), Place("1-2", 1, 102, 1), Place("2-3", 34, 203, 2)]
+        self.world = World(1, START_s, truths, places, errors)
+        self.world.insert("A-1", "1-1")
+        self.world.insert("A-2", "1-2")
+        self.frame = Bt2200(self.world)
+        self.world.listeners.append(self.frame.keep)
+        self.scanner, self.tester = Daq970a(self.world), Bt3562a(self.world)
+        self.simserv = SimServ(self.world)
+        self.servers = {
+            "cycler": LineServer(self.frame.answer),
+            "temps": LineServer(self.scanner.answer),
+            "meter": LineServer(self.tester.answer, b"\r\n", b"\r\n"),
+            "chamber": LineServer(self.simserv.answer, b"\r", b"\r\n"),
+            "clock": ControlServer(self.world),
+        }
+        self.loop = Loop()
+        self.ports = {
+            name: self.loop.run(server.serve("127.0.0.1", 0))
+            for name, server in self.servers.items()
+        }
+        self.clock = BenchClock("127.0.0.1", self.ports["clock"])
+        self.drivers = {}
+
+    def address(self, name):
+        return f"TCPIP::127.0.0.1::{self.ports[name]}::SOCKET"
+
+    def __getitem__(self, name):
+        """Return the open driver of an instrument."""
+        if name not in self.drivers:
+            self.drivers[name] = open_instrument(
+                name, self.MODELS[name], self.address(name), "", self.clock
+            )
+        return self.drivers[name]
+
+    def close(self):
+        for driver in self.drivers.values():
+            driver.close()
+        self.clock.close()
+        for server in self.servers.values():
+            self.loop.run(server.close())
+        self.loop.close()
+
+
+@pytest.fixture
+def bench() -> Iterator[SimulatedBench]:
+    """Return a bench with ideal meters."""
+    simulated = SimulatedBench()
+    try:
+        yield simulated
+    finally:
+        simulated.close()
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    """Return a loop in a thread, for a server of the test's own."""
+    running = Loop()
+    yield running
+    running.close()
