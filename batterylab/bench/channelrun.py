@@ -1,6 +1,7 @@
 """One channel's way through a protocol: where it is, and where in time its steps lie."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,11 +36,18 @@ class Running:
     end_s: float = math.inf
     is_ending: bool = False
 
-    def step_at(self, times_s: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return the segment's step at the end of each second; -1 outside."""
-        found = np.searchsorted(self.starts_s, times_s, side="left") - 1
-        found[times_s > self.end_s] = -1
-        return np.asarray(found, np.int64)
+    def spans(self, times_s: NDArray[np.float64]) -> Iterator[tuple[int, slice]]:
+        """Yield the segment's steps that the seconds ending at `times_s` belong to.
+
+        Yields
+        ------
+        (int, slice)
+            Number of the step in the segment, and its rows; none of them empty.
+        """
+        edges = np.searchsorted(times_s, [*self.starts_s, self.end_s], side="right")
+        for k in range(len(self.starts_s)):
+            if edges[k + 1] > edges[k]:
+                yield k, slice(int(edges[k]), int(edges[k + 1]))
 
 
 @dataclass

@@ -1,6 +1,5 @@
 """A cycler frame during a run: its channels, its slots, its own clock."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -69,7 +68,8 @@ class Frame:
         self.driver.prepare(self.numbers)
         failed = self.driver.probe_failed(self.numbers)
         if failed:
-            names = [run.entry.name for _, run in self.members if run.entry.cycler_channel in failed]
+            runs = [run for _, run in self.members if run.entry.cycler_channel in failed]
+            names = [run.entry.name for run in runs]
             raise EnvironmentFailedError(
                 f"{self.name}: no good contact in channel {', '.join(names)}",
                 hint="seat the cell again; is it the right way round?",

@@ -34,6 +34,7 @@ def _recording(
     content: JournalContent, index: int, channel: dict[str, Any], rows: Any
 ) -> tuple[Recording, str]:
     head = content.head
+    start_s = float(next(e["start_s"] for e in content.events if e["what"] == "begin"))
     events = [event for event in content.events if event.get("index") == index]
     stopped = next((e["reason"] for e in events if e["what"] == "stopped"), "")
     is_complete = any(e["what"] == "complete" for e in events)
@@ -45,12 +46,12 @@ def _recording(
         for k, name in enumerate(ROW)
         if k > 0
     }
-    steps = _steps(events, columns, float(head["start_s"]))
+    steps = _steps(events, columns, start_s)
     provenance = {
         **head["provenance"],
         **channel["provenance"],
         "channel": channel["channel"],
-        "start_utc": utc_text(float(head["start_s"])),
+        "start_utc": utc_text(start_s),
         "ended": f"stopped: {stopped}" if stopped else "complete",
         "remarks": remarks,
     }

@@ -79,7 +79,8 @@ def check_reading(study: Study, serial: str, reading: MeterReading) -> None:
         )
     if not kind.voltage_min_V <= volts <= kind.voltage_max_V:
         raise BatterylabError(
-            f"{serial}: {volts:.3f} V is outside {kind.voltage_min_V:g} to {kind.voltage_max_V:g} V",
+            f"{serial}: {volts:.3f} V is outside the cell type's "
+            f"{kind.voltage_min_V:g} to {kind.voltage_max_V:g} V",
             hint="do not load this cell",
         )
     ocv, acr = cell.incoming_ocv_V, cell.incoming_ac_resistance_mOhm

@@ -201,6 +201,7 @@ class Runner:
     def _begin_all(self) -> None:
         self.clock.sleep_until(math.ceil(self.clock.now() + 1.0))
         self.start_s = float(math.floor(self.clock.now()))
+        self.journal.event("", "begin", start_s=self.start_s)
         for frame in self.frames:
             frame.calibrate(self.start_s, self.resolved)
             self._start(frame, [run for _, run in frame.members if run.is_active])
@@ -286,7 +287,8 @@ class Runner:
         for run in active:
             number = run.entry.cycler_channel
             if states[number] is CellState.RUNNING:
-                run.note_step(*looks[number], now_s)
+                step, elapsed_s = looks[number]
+                run.note_step(step, elapsed_s, now_s)
             else:
                 self._ended(frame, run, states[number], block, times_s, now_s)
         samples = self._samples(frame, block, times_s, temperatures)
@@ -345,16 +347,14 @@ class Runner:
             running = run.running
             if running is None:
                 continue
-            at = running.step_at(times_s)
-            inside = at >= 0
-            step[inside, column] = at[inside] + running.first_index
-            cycle[inside, column] = running.segment.cycle
-            amps = block.current_A[inside, column]
-            for k in np.unique(at[inside]):
-                running.moved_Ah[k] += float(amps[at[inside] == k].sum()) / 3600.0
+            for k, inside in running.spans(times_s):
+                step[inside, column] = running.first_index + k
+                cycle[inside, column] = running.segment.cycle
+                moved_As = block.current_A[inside, column].sum()
+                running.moved_Ah[k] += float(moved_As) / 3600.0
                 own = running.segment.steps[k].sample_every_s
                 if own is not None:
-                    every_s[at == k, column] = own
+                    every_s[inside, column] = own
         before = frame.degrees if len(frame.degrees) == shape[1] else degrees
         share = np.linspace(0.0, 1.0, shape[0] + 1)[1:, None]
         smooth = np.where(np.isnan(before), degrees, before)
@@ -396,7 +396,8 @@ class Runner:
             return ""
         if math.isnan(degC):
             return "the thermocouple is open"
-        return f"temperature {degC:.1f} °C outside {self.coldest_degC:g} to {self.hottest_degC:g} °C"
+        low, high = self.coldest_degC, self.hottest_degC
+        return f"temperature {degC:.1f} °C outside {low:g} to {high:g} °C"
 
     def _stop_at_charge(self, frame: Frame, active: list[ChannelRun], now_s: float) -> None:
         """End `to_soc` steps whose charge has been moved."""

@@ -1,6 +1,5 @@
 """A session at the bench: run a study's protocols on the cells that are loaded."""
 
-import math
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +25,9 @@ def journals(study: Study) -> list[Path]:
 
 
 def _next_journal(study: Study) -> Path:
-    numbers = [int(path.stem.split("-")[1]) for path in journals(study)]
+    names = [path.stem for path in journals(study)]
+    names += [entry["data"]["run"] for entry in study.log.entries("run")]
+    numbers = [int(name.split("-")[1]) for name in names]
     return study.path / "journal" / f"run-{max(numbers, default=0) + 1:04d}.journal"
 
 
@@ -125,12 +126,30 @@ def run_protocol(
         finally:
             journal.close()
     except BaseException:
-        with suppress(BatterylabError):
-            harvest(study, path, operator)
+        with suppress(BatterylabError, OSError):
+            _seal(study, path, operator)
         raise
     finally:
         bench.close()
-    return harvest(study, path, operator)
+    return _seal(study, path, operator)
+
+
+def _seal(study: Study, path: Path, operator: str) -> list[tuple[Path, str]]:
+    """Harvest a journal, and remove it once every recording is sealed."""
+    done = harvest(study, path, operator)
+    path.unlink()
+    return done
+
+
+def recover(study: Study, operator: str) -> list[tuple[Path, str]]:
+    """Seal what an earlier run left behind when it died.
+
+    Returns
+    -------
+    list of (Path, str)
+        Each sealed recording, and why it is not complete.
+    """
+    return [done for path in journals(study) for done in _seal(study, path, operator)]
 
 
 def _conclude(journal: Journal, runs: list[ChannelRun]) -> None:
@@ -165,7 +184,6 @@ def _open_journal(
         "protocol": resolved.name,
         "protocol_resolved": resolved.to_dict(),
         "cell_type": study.cell_type.to_dict(),
-        "start_s": float(math.floor(bench.clock.now())),
         "channels": channels,
         "provenance": {
             "source": "bench",

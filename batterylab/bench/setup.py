@@ -27,9 +27,15 @@ class Bench:
     file: BenchFile
     clock: Clock
     drivers: dict[str, Any] = field(default_factory=dict)
+    roles: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.roles = {name: role_of(e.model) for name, e in self.file.instruments.items()}
 
     @classmethod
-    def open(cls, file: BenchFile, roles: Iterable[str] = ("cycler", "scanner", "chamber")) -> "Bench":
+    def open(
+        cls, file: BenchFile, roles: Iterable[str] = ("cycler", "scanner", "chamber")
+    ) -> "Bench":
         """Open the instruments of some roles, and check who they are.
 
         Raises
@@ -40,7 +46,7 @@ class Bench:
         bench = cls(file, clock_for(file.clock_address))
         try:
             for name, entry in file.instruments.items():
-                if role_of(entry.model) in set(roles):
+                if bench.roles[name] in set(roles):
                     bench.drivers[name] = open_instrument(
                         name, entry.model, entry.address, entry.serial, bench.clock
                     )
@@ -51,11 +57,7 @@ class Bench:
 
     def of_role(self, role: str) -> dict[str, Any]:
         """Return the open drivers of a role, by name."""
-        return {
-            name: driver
-            for name, driver in self.drivers.items()
-            if role_of(self.file.instruments[name].model) == role
-        }
+        return {name: d for name, d in self.drivers.items() if self.roles[name] == role}
 
     def channel(self, name: str) -> ChannelEntry:
         """Return a channel by name.

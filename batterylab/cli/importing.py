@@ -6,33 +6,54 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from batterylab.importers.featuretable import StoredTable
     from batterylab.importers.store import Imported
+    from batterylab.importers.tablestore import StoredTable
 
 #: bytes above which one file alone shows its progress
 LARGE = 5_000_000
 
 
 @click.command(name="import")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True,
-                type=click.Path(path_type=Path))  # fmt: skip
-@click.option("--into", "place", metavar="STUDY|ARCHIVE", required=True,
-              type=click.Path(path_type=Path), help="A study, or an archive's folder.")  # fmt: skip
+@click.argument(
+    "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option(
+    "--into",
+    "place",
+    metavar="STUDY|ARCHIVE",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A study, or an archive's folder.",
+)
 @click.option("--cell", metavar="SERIAL", help="The cell that was measured.")
 @click.option("--supplier", help="Of the cell, where no study knows it.")
 @click.option("--lot", help="Of the cell, where no study knows it.")
 @click.option("--protocol", help="Name of what was done to the cell  [default: import]")
-@click.option("--start", metavar="TIME", help="When the file's test clock stood at 0 (ISO 8601), "
-              "for files without a date.")  # fmt: skip
-@click.option("--as", "kind", type=click.Choice(["recording", "features"]), default="recording",
-              help="What the files are: recordings, or tables of features.")  # fmt: skip
-@click.option("--map", "map_path", metavar="MAP.yaml", type=click.Path(path_type=Path),
-              help="What the columns of a table of features mean.")  # fmt: skip
+@click.option(
+    "--start",
+    metavar="TIME",
+    help="When the file's test clock stood at 0 (ISO 8601), for files without a date.",
+)
+@click.option(
+    "--as",
+    "kind",
+    type=click.Choice(["recording", "features"]),
+    default="recording",
+    help="What the files are: recordings, or tables of features.",
+)
+@click.option(
+    "--map",
+    "map_path",
+    metavar="MAP.yaml",
+    type=click.Path(path_type=Path),
+    help="What the columns of a table of features mean.",
+)
 @click.option("--operator", help="Who imports  [default: BATTERYLAB_OPERATOR, or the login name]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
 @click.pass_context
-def import_(ctx: click.Context, files: tuple[Path, ...], place: Path, as_json: bool,
-            **options: Any) -> None:  # fmt: skip
+def import_(
+    ctx: click.Context, /, files: tuple[Path, ...], place: Path, as_json: bool, **options: Any
+) -> None:
     """Read FILEs of other cyclers into an archive, each checked before it is stored.
 
     \b
@@ -49,8 +70,9 @@ def import_(ctx: click.Context, files: tuple[Path, ...], place: Path, as_json: b
         ctx.exit(_import_recordings(files, place, as_json, options))
 
 
-def _import_recordings(files: tuple[Path, ...], place: Path, as_json: bool,
-                       options: dict[str, Any]) -> int:  # fmt: skip
+def _import_recordings(
+    files: tuple[Path, ...], place: Path, as_json: bool, options: dict[str, Any]
+) -> int:
     """Import each file, report each failure, and return the exit code."""
     from batterylab.cli import echo_json
     from batterylab.importers.build import Stated
@@ -58,15 +80,19 @@ def _import_recordings(files: tuple[Path, ...], place: Path, as_json: bool,
     from batterylab.studylog import operator_name
 
     stated = Stated(
-        serial=options["cell"] or "", supplier=options["supplier"] or "", lot=options["lot"] or "",
-        protocol=options["protocol"] or "import", operator=operator_name(options["operator"]),
+        serial=options["cell"] or "",
+        supplier=options["supplier"] or "",
+        lot=options["lot"] or "",
+        protocol=options["protocol"] or "import",
+        operator=operator_name(options["operator"]),
         start_s=_start_s(options["start"]),
-    )  # fmt: skip
+    )
     target = Target.of(place)
     importer = Importer(target, stated)
     results = _with_progress(importer, files, as_json)
     if as_json:
         echo_json({"archive": str(target.archive), **_as_dict(results)})
+    _tell_remarks(results)
     failed = [result for result in results if result.outcome == "failed"]
     done = len(results) - len(failed)
     there = sum(result.outcome == "already there" for result in results)
@@ -109,8 +135,12 @@ def _with_progress(importer: Any, files: tuple[Path, ...], as_json: bool) -> "li
     if not waits:
         return list(importer.all(files, lambda result: _tell(result, as_json)))
     results: list[Imported] = []
-    with click.progressbar(length=max(sum(sizes), 1), label="importing", file=sys.stderr,
-                           item_show_func=lambda name: name) as bar:  # fmt: skip
+    with click.progressbar(
+        length=max(sum(sizes), 1),
+        label="importing",
+        file=sys.stderr,
+        item_show_func=lambda name: name,
+    ) as bar:
         for path, size in zip(files, sizes, strict=True):
             bar.update(0, path.name)
             results.append(importer.take(path))
@@ -130,8 +160,18 @@ def _tell(result: "Imported", as_json: bool) -> None:
         click.echo(
             f"{result.seal[:8]}  {result.serial:<16} {len(result.recording):>8} rows  {result.path}"
         )
-        for remark in result.recording.provenance["remarks"]:
-            click.echo(f"  {result.file.name}: {remark}", err=True)
+
+
+def _tell_remarks(results: "list[Imported]") -> None:
+    """Say each remark once, with the files that it is about."""
+    files: dict[str, list[str]] = {}
+    for result in results:
+        if result.recording is not None:
+            for remark in result.recording.provenance["remarks"]:
+                files.setdefault(remark, []).append(result.file.name)
+    for remark, names in files.items():
+        about = names[0] if len(names) == 1 else f"{len(names)} files"
+        click.echo(f"{about}: {remark}", err=True)
 
 
 def _as_dict(results: "list[Imported]") -> dict[str, Any]:
@@ -146,23 +186,30 @@ def _as_dict(results: "list[Imported]") -> dict[str, Any]:
         if result.recording is not None:
             provenance = result.recording.provenance
             line |= {
-                "supplier": result.recording.supplier, "lot": result.recording.lot,
-                "protocol": result.recording.protocol, "rows": len(result.recording),
-                "steps": len(result.recording.steps), "start_utc": provenance.get("start_utc"),
-                "format": provenance["format"], "reader": provenance["reader"],
-                "sha256": provenance["sha256"], "checks": provenance["checks"],
+                "supplier": result.recording.supplier,
+                "lot": result.recording.lot,
+                "protocol": result.recording.protocol,
+                "rows": len(result.recording),
+                "steps": len(result.recording.steps),
+                "start_utc": provenance.get("start_utc"),
+                "format": provenance["format"],
+                "reader": provenance["reader"],
+                "sha256": provenance["sha256"],
+                "checks": provenance["checks"],
                 "remarks": provenance["remarks"],
-            }  # fmt: skip
+            }
         groups[result.outcome.replace(" ", "_")].append(line)
     return groups
 
 
-def _import_tables(files: tuple[Path, ...], place: Path, as_json: bool,
-                   options: dict[str, Any]) -> None:  # fmt: skip
+def _import_tables(
+    files: tuple[Path, ...], place: Path, as_json: bool, options: dict[str, Any]
+) -> None:
     """Import each table of features, all or none."""
     from batterylab.cli import echo_json
-    from batterylab.importers.featuretable import prepare, store
+    from batterylab.importers.featuretable import prepare
     from batterylab.importers.store import Target
+    from batterylab.importers.tablestore import store
     from batterylab.studylog import operator_name
 
     if options["map_path"] is None:

@@ -4,10 +4,11 @@ A lab's own folder, named by `BATTERYLAB_INSTRUMENTS`, is searched first.
 """
 
 import importlib
+import math
 import os
 import re
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,13 @@ from typing import Any
 from batterylab.bench.clock import Clock
 from batterylab.drivers.link import Link, LinkSpec
 from batterylab.errors import BatterylabError, EnvironmentFailedError
+
+ROLES = ("cycler", "scanner", "meter", "chamber")
+NEEDED = ("driver", "role", "identity", "safe_state", "source")
+TABLES = ("link", "ranges", "accuracy")
+#: what an instrument says that does not know its serial number
+NO_SERIAL = "0"
+_DRIVER = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*:[A-Z][A-Za-z0-9]*")
 
 
 @dataclass(frozen=True)
@@ -50,12 +58,23 @@ class ModelSpec:
 
 
 def folders() -> list[Path]:
-    """Return where instruments are looked for, in order."""
+    """Return where instruments are looked for, in order.
+
+    Raises
+    ------
+    BatterylabError
+        If `BATTERYLAB_INSTRUMENTS` names no folder.
+    """
     package = Path(__file__).parents[1]
     shipped = package / "instruments"
     if not shipped.is_dir() and (package.parent / "pyproject.toml").is_file():
         shipped = package.parent / "instruments"
     own = os.environ.get("BATTERYLAB_INSTRUMENTS")
+    if own and not Path(own).is_dir():
+        raise BatterylabError(
+            f"BATTERYLAB_INSTRUMENTS: {own} is no folder",
+            hint="name the folder that holds the laboratory's own instrument files, or unset it",
+        )
     return [folder for folder in ([Path(own)] if own else []) + [shipped] if folder.is_dir()]
 
 
@@ -86,22 +105,77 @@ def spec(model: str) -> ModelSpec:
 def _read(path: Path) -> ModelSpec:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-        link = LinkSpec(**data.get("link", {}))
-        re.compile(data["identity"])
-        return ModelSpec(
-            model=path.stem,
-            role=data["role"],
-            driver=data["driver"],
-            identity=data["identity"],
-            link=link,
-            accuracy=data.get("accuracy", {}),
-            ranges=data.get("ranges", {}),
-            safe_state=data.get("safe_state", ""),
-            source=data.get("source", ""),
-            path=path,
+    except (OSError, ValueError) as error:
+        raise BatterylabError(f"{path}: {error}") from None
+    problems = _problems(data)
+    if problems:
+        raise BatterylabError(
+            f"{path}: {'; '.join(problems)}", hint="docs/instruments.md describes every key"
         )
-    except (OSError, KeyError, TypeError, ValueError, re.error) as error:
-        raise BatterylabError(f"{path}: {type(error).__name__}: {error}") from None
+    known = {key: value for key, value in data.items() if key != "link"}
+    return ModelSpec(model=path.stem, link=LinkSpec(**data.get("link", {})), path=path, **known)
+
+
+def _problems(data: dict[str, Any]) -> list[str]:
+    """Return what is wrong with an instrument file's content."""
+    found = [
+        f"{key} is missing, or no text"
+        for key in NEEDED
+        if not isinstance(data.get(key), str) or not data[key].strip()
+    ]
+    found += [f"unknown key {key!r}" for key in sorted(set(data) - set(NEEDED) - set(TABLES))]
+    found += [f"[{key}] is no table" for key in TABLES if not isinstance(data.get(key, {}), dict)]
+    if found:
+        return found
+    if data["role"] not in ROLES:
+        found.append(f"role {data['role']!r} is none of {', '.join(ROLES)}")
+    if not _DRIVER.fullmatch(data["driver"]):
+        found.append(f"driver {data['driver']!r} is not of the form module:Class")
+    try:
+        re.compile(data["identity"])
+    except re.error as error:
+        found.append(f"identity is no regular expression: {error}")
+    return found + _link_problems(data.get("link", {})) + _figure_problems(data)
+
+
+def _link_problems(link: dict[str, Any]) -> list[str]:
+    found = []
+    kinds = {item.name: type(item.default) for item in fields(LinkSpec)}
+    for key, value in link.items():
+        if key not in kinds:
+            found.append(f"[link] unknown key {key!r}")
+        elif kinds[key] is str and not (isinstance(value, str) and value):
+            found.append(f"[link] {key} is no text")
+        elif kinds[key] is float and not _is_figure(value):
+            found.append(f"[link] {key} is no figure of at least 0")
+    return found
+
+
+def _figure_problems(data: dict[str, Any]) -> list[str]:
+    found = [
+        f"[ranges] {name} is not [low, high]"
+        for name, pair in data.get("ranges", {}).items()
+        if not isinstance(pair, list) or len(pair) != 2
+        or not all(isinstance(value, int | float) for value in pair) or not pair[0] < pair[1]
+    ]  # fmt: skip
+    for name, entry in data.get("accuracy", {}).items():
+        is_whole = isinstance(entry, dict) and set(entry) == {"reading", "offset"}
+        if not is_whole or not all(map(_is_figure, entry.values())):
+            found.append(f"[accuracy] {name} is not {{reading = ..., offset = ...}}, at least 0")
+    return found
+
+
+def _is_figure(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value >= 0
+
+
+def _driver_class(known: ModelSpec) -> Any:
+    module, _, attribute = known.driver.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise BatterylabError(f"{known.path}: driver {known.driver!r}: {error}") from None
 
 
 def open_instrument(name: str, model: str, address: str, serial: str, clock: Clock) -> Any:
@@ -112,7 +186,8 @@ def open_instrument(name: str, model: str, address: str, serial: str, clock: Clo
     name : str
         What the bench calls it.
     model, address, serial : str
-        From ``bench.yaml``; an empty serial is not checked.
+        From ``bench.yaml``; an empty serial is not checked, nor one that the model does not
+        tell (it says 0).
     clock : Clock
         Of the bench.
 
@@ -127,8 +202,7 @@ def open_instrument(name: str, model: str, address: str, serial: str, clock: Clo
         If it does not answer, or is another one.
     """
     known = spec(model)
-    module, _, attribute = known.driver.partition(":")
-    driver_class = getattr(importlib.import_module(module), attribute)
+    driver_class = _driver_class(known)
     link = Link(name, address, known.link, clock)
     driver = driver_class(link, known)
     try:
@@ -139,7 +213,7 @@ def open_instrument(name: str, model: str, address: str, serial: str, clock: Clo
                 f"{name} at {address}: answers as {said!r}, which is no {model}",
                 hint=f"set the model in bench.yaml; expected {known.identity!r}",
             )
-        if serial and identity.serial != serial:
+        if serial and identity.serial not in (serial, NO_SERIAL):
             raise EnvironmentFailedError(
                 f"{name} at {address}: its serial number is {identity.serial!r}, not {serial!r}",
                 hint="a calibration belongs to one instrument: correct bench.yaml",

@@ -5,6 +5,7 @@ stays unanswered, and ``*ESR?`` says why. The identity carries no serial number.
 """
 
 import math
+import re
 
 from batterylab.drivers.roles import MeterReading
 from batterylab.drivers.scpi import ScpiDriver
@@ -13,6 +14,8 @@ from batterylab.errors import EnvironmentFailedError
 SETTLE_s = 0.1
 INVALID = 1e8
 REJECTED = 32 | 16 | 8 | 4
+_FIELD = r"([ +-] *\d+\.\d+E[+-]\d+)"
+_READING = re.compile(f"{_FIELD},{_FIELD}")
 
 
 class Bt3562a(ScpiDriver):
@@ -28,8 +31,8 @@ class Bt3562a(ScpiDriver):
         """
         self._events()
         for command in (
-            ":SYST:HEAD OFF", ":FUNC RV", ":AUT OFF", ":RES:RANG 0.03", ":VOLT:RANG 6",
-            ":SAMP:RATE SLOW", ":TRIG:SOUR IMM",
+            ":SYST:HEAD OFF", ":FUNC RV", ":AUT ON", ":SAMP:RATE SLOW", ":TRIG:SOUR IMM",
+            ":INIT:CONT OFF",
         ):  # fmt: skip
             self.link.write(command)
         self.link.clock.sleep(SETTLE_s)
@@ -54,13 +57,36 @@ class Bt3562a(ScpiDriver):
         -------
         MeterReading
             Not valid where the meter reports over-range or a contact fault.
+
+        Raises
+        ------
+        EnvironmentFailedError
+            If the meter is silent; where it rejected the query, the error says so.
         """
-        self.link.write(":INIT:CONT OFF")  # the LOCAL key switches it on again
-        reply = self.link.query(":READ?")
-        parts = reply.split(",")
+        # the LOCAL key switches continuous measurement on again, and then :READ? is rejected
+        state = self.link.query(":INIT:CONT?")
+        if state not in ("ON", "OFF"):
+            raise self.link.unexpected(":INIT:CONT?", state)
+        if state == "ON":
+            self.link.write(":INIT:CONT OFF")
+            self.link.clock.sleep(SETTLE_s)
         try:
-            ohm, volts = (float(part.replace(" ", "")) for part in parts)
-        except ValueError:
-            raise self.link.unexpected(":READ?", reply) from None
+            reply = self.link.query(":READ?")
+        except EnvironmentFailedError as error:
+            raise self._explained(error) from None
+        fields = _READING.fullmatch(reply)
+        if fields is None:
+            raise self.link.unexpected(":READ?", reply)
+        ohm, volts = (float(field.replace(" ", "")) for field in fields.groups())
         is_valid = all(math.isfinite(v) and abs(v) < INVALID for v in (ohm, volts))
         return MeterReading(ohm, volts, is_valid)
+
+    def _explained(self, error: EnvironmentFailedError) -> EnvironmentFailedError:
+        """Add to a missing reply what the meter's event register says, if it says anything."""
+        try:
+            events = self._events()
+        except EnvironmentFailedError:
+            return error
+        if not events & REJECTED:
+            return error
+        return EnvironmentFailedError(f"{error.message}; the meter rejected it (ESR {events})")

@@ -10,9 +10,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from batterylab.drivers.roles import CellState, LogBlock, OnboardStep
+from batterylab.drivers.roles import CellReport, CellState, LogBlock, OnboardStep
 from batterylab.drivers.scpi import ScpiDriver, channel_list
-from batterylab.errors import BatterylabError, EnvironmentFailedError, SafetyStopError
+from batterylab.errors import (
+    BatterylabError,
+    EnvironmentFailedError,
+    OutOfRangeError,
+    SafetyStopError,
+)
 
 CHANNELS = 256
 RECORD = np.dtype(
@@ -23,6 +28,16 @@ RECORD = np.dtype(
 PROBE_LIMIT_ohm = 2.0
 SAFE_CURRENT_A = 0.02
 PAUSE_s = 0.1
+RESET_s = 5.0
+SETTLE_s = 1.0
+SAFE_TRIES = 3
+SLOTS, STEPS, TESTS = 8, 256, 32
+LONGEST_STEP_s = 2147483647
+MODES = ("CHARGE", "DISCHARGE", "REST")
+OUTCOMES = ("NONE", "OK", "FAIL", "ABORTED", "NEXT")
+_KINDS = ("VOLT", "CURR", "POWER", "AMPH", "WATTH", "POS_DVDT", "NEG_DVDT", "POS_DIDT", "NEG_DIDT",
+          "DVMAX", "DVMIN", "DIMAX", "DIMIN")  # fmt: skip
+TEST_KINDS = tuple(f"{kind}_{side}" for kind in _KINDS for side in ("GE", "LE"))
 
 
 def cell_of(channel: int) -> int:
@@ -53,19 +68,41 @@ def by_module(channels: Sequence[int]) -> Iterator[tuple[list[int], str]]:
 class Bt2200(ScpiDriver):
     """A frame of the BT2200 family."""
 
-    def prepare(self, channels: Sequence[int]) -> None:
+    def prepare(
+        self, channels: Sequence[int], probe_limit_ohm: float = PROBE_LIMIT_ohm,
+        *, reset: bool = False,
+    ) -> None:  # fmt: skip
         """Define one cell a channel and clear sequences and log.
+
+        Parameters
+        ----------
+        channels : sequence of int
+            The frame's own numbers.
+        probe_limit_ohm : float
+            Contacts above this fail the probe check.
+        reset : bool
+            Reset the frame before: this stops every channel of it, and takes some seconds.
 
         Raises
         ------
         EnvironmentFailedError
-            If the frame refuses.
+            If the frame refuses, as it does while a cell is running.
+        OutOfRangeError
+            If a value is outside what the frame takes; nothing was sent.
         """
+        _within("probe_limit_ohm", probe_limit_ohm, 0.0, 10.0)
+        for channel in channels:
+            cell_of(channel)
+        if reset:
+            self.link.write("*RST")
+            self.link.clock.sleep(RESET_s)
+            self.link.write("SEQ:CLEar 0")
+            self.link.clock.sleep(SETTLE_s)
         self.errors()
         self.link.write("CELL:CLEAR 0")
         self.link.write("SEQ:CLEAR 0")
         self.link.clock.sleep(PAUSE_s)
-        self.link.write(f"SYST:PROB:LIM {PROBE_LIMIT_ohm:g},0")
+        self.link.write(f"SYST:PROB:LIM {probe_limit_ohm:g},0")
         for channel in sorted(set(channels)):
             self.link.write(f"CELL:DEFINE {cell_of(channel)},(@{channel})")
         self.link.clock.sleep(PAUSE_s)
@@ -79,7 +116,10 @@ class Bt2200(ScpiDriver):
         ------
         EnvironmentFailedError
             If the frame refuses, or holds something else afterwards.
+        OutOfRangeError
+            If a step is outside what the frame takes; nothing was sent.
         """
+        self._check_sequence(slot, steps)
         self.link.write(f"SEQ:CLEar {slot}")
         for number, step in enumerate(steps, 1):
             command = f"SEQ:STEP:DEF {slot},{number},{step.mode},{step.duration_s}"
@@ -96,6 +136,30 @@ class Bt2200(ScpiDriver):
         for number, step in enumerate(steps, 1):
             self._compare(slot, number, step)
 
+    def _check_sequence(self, slot: int, steps: Sequence[OnboardStep]) -> None:
+        _within("slot", slot, 1, SLOTS)
+        _within("number of steps", len(steps), 1, STEPS)
+        low_A, high_A = self.spec.ranges["current_A"]
+        low_V, high_V = self.spec.ranges["voltage_V"]
+        for number, step in enumerate(steps, 1):
+            if step.mode not in MODES:
+                raise OutOfRangeError(f"step {number}: unknown mode {step.mode!r}")
+            _within(f"step {number}: duration_s", step.duration_s, 1, LONGEST_STEP_s)
+            _within(f"step {number}: number of tests", len(step.tests), 0, TESTS)
+            if step.mode == "REST":
+                if step.tests:
+                    raise OutOfRangeError(f"step {number}: a rest evaluates no tests")
+                continue
+            _within(f"step {number}: current_A", step.current_A, low_A, high_A)
+            _within(f"step {number}: voltage_V", step.voltage_V, low_V, high_V)
+            for test in step.tests:
+                if test.kind not in TEST_KINDS or test.when not in ("AT", "AFTER", "BEFORE"):
+                    raise OutOfRangeError(f"step {number}: unknown test {test.kind} {test.when}")
+                if test.action not in ("NEXT", "FAIL"):
+                    raise OutOfRangeError(f"step {number}: unknown action {test.action!r}")
+                _within(f"step {number}: {test.kind}", test.value, -1e6, 1e6)
+                _within(f"step {number}: {test.kind} time_s", test.time_s, 0, LONGEST_STEP_s)
+
     def _compare(self, slot: int, number: int, step: OnboardStep) -> None:
         command = f"SEQ:STEP:DEF? {slot},{number}"
         reply = self.link.query(command)
@@ -110,16 +174,32 @@ class Bt2200(ScpiDriver):
         if not holds:
             raise self.link.unexpected(command, reply)
 
-    def start(self, channels: Sequence[int], slot: int) -> None:
-        """Assign a sequence to channels and start them.
+    def assign(self, channels: Sequence[int], slot: int) -> None:
+        """Assign a sequence to channels; 0 takes it away.
 
         Raises
         ------
         EnvironmentFailedError
             If the frame refuses.
         """
+        _within("slot", slot, 0, SLOTS)
         for _, cells in by_module(channels):
             self.link.write(f"CELL:ENABLE {cells},{slot}")
+        self.check(f"the assignment of sequence {slot}")
+
+    def start(self, channels: Sequence[int], slot: int | None = None) -> None:
+        """Start the sequences of channels; with a slot, assign that sequence first.
+
+        Raises
+        ------
+        EnvironmentFailedError
+            If the frame refuses.
+        """
+        if slot is not None:
+            self.assign(channels, slot)
+        for count, (_, cells) in enumerate(by_module(channels)):
+            if count:
+                self.link.clock.sleep(PAUSE_s)
             self.link.write(f"CELL:INIT {cells}")
         self.check("the start of a sequence")
 
@@ -144,13 +224,17 @@ class Bt2200(ScpiDriver):
                 found[channel] = (int(values[2 * i]), values[2 * i + 1])
         return found
 
+    def clear_log(self) -> None:
+        """Forget the samples that wait in the frame."""
+        self.link.write("DATA:LOG:CLEar")
+
     def drain_log(self, channels: Sequence[int]) -> LogBlock:
         """Return all samples since the last time, for some channels in their order.
 
         Raises
         ------
         EnvironmentFailedError
-            If a block is not whole records.
+            If a block is not whole records, or a place of it belongs to another cell.
         """
         waiting = int(self.numbers("DATA:LOG:REC:AVAIL?", 1)[0])
         blocks = []
@@ -163,6 +247,9 @@ class Bt2200(ScpiDriver):
             waiting -= count
         records = np.concatenate(blocks) if blocks else np.zeros(0, RECORD)
         places = [index_of(channel) for channel in channels]
+        found = records["cell"][:, places]
+        if np.any((found != [cell_of(channel) for channel in channels]) & (found != 0)):
+            raise self.link.unexpected("DATA:LOG?", "samples of other cells")
         return LogBlock(
             time_ms=records["time_ms"].astype(np.int64),
             current_A=records["current"][:, places].astype(float),
@@ -179,16 +266,38 @@ class Bt2200(ScpiDriver):
             found.update(zip(group, zip(volts, amps, strict=True), strict=True))
         return found
 
-    def failure(self, channel: int) -> str:
-        """Say which test stopped a channel."""
+    def verbose(self, channel: int) -> CellReport:
+        """Return all that the frame says of one channel.
+
+        Raises
+        ------
+        EnvironmentFailedError
+            If the reply is not the ten fields it should be.
+        """
         command = f"STAT:CELL:VERB? {cell_of(channel)}"
         reply = self.link.query(command)
         fields = reply.split(",")
-        if len(fields) != 10:
+        try:
+            activity, slot, step, volts, amps, outcome, test, kind, expected, measured = fields
+            report = CellReport(
+                activity == "RUNNING", int(slot), int(step), float(volts), float(amps), outcome,
+                int(test), kind, float(expected), float(measured),
+            )  # fmt: skip
+        except ValueError:
+            raise self.link.unexpected(command, reply) from None
+        if activity not in ("IDLE", "RUNNING") or outcome not in OUTCOMES:
             raise self.link.unexpected(command, reply)
-        if fields[6] == "0":
-            return f"{fields[5]} in step {fields[2]} without a test"
-        return f"{fields[7]} {float(fields[8]):g} in step {fields[2]}: measured {fields[9]}"
+        return report
+
+    def failure(self, channel: int) -> str:
+        """Say which test stopped a channel."""
+        report = self.verbose(channel)
+        if report.test == 0:
+            return f"{report.outcome} in step {report.step} without a test"
+        return (
+            f"{report.test_kind} {report.expected:g} in step {report.step}: "
+            f"measured {report.measured:g}"
+        )
 
     def probe_failed(self, channels: Sequence[int]) -> set[int]:
         """Return channels whose contacts are bad, whose cell is reversed or missing."""
@@ -206,26 +315,69 @@ class Bt2200(ScpiDriver):
     def make_safe(self, channels: Sequence[int]) -> None:
         """Abort, and confirm by reading states and currents back.
 
+        Where the frame refuses to abort the named cells, it is told to abort all it has.
+
         Raises
         ------
         SafetyStopError
             If a channel still runs or carries current; all were tried.
         """
+        left = list(channels)
         problems: list[str] = []
-        for attempt in range(3):
+        for attempt in range(SAFE_TRIES):
+            unsafe: list[int] = []
             problems = []
-            try:
-                self.abort(channels)
-                self.link.clock.sleep(PAUSE_s)
-                running = [c for c, s in self.states(channels).items() if s is CellState.RUNNING]
-                live = [c for c, (_, a) in self.measure(channels).items() if abs(a) > SAFE_CURRENT_A]
-                problems = [f"channel {c}" for c in sorted({*running, *live})]
-            except EnvironmentFailedError as error:
-                problems = [str(error)]
-            if not problems:
+            for group, cells in by_module(left):
+                try:
+                    found = self._abort_and_look(group, cells, is_last=attempt == SAFE_TRIES - 1)
+                    problems += [f"channel {channel}" for channel in found]
+                except EnvironmentFailedError as error:
+                    found = group
+                    problems.append(f"channels {cells}: {error.message}")
+                unsafe += found
+            if not unsafe:
                 return
+            left = unsafe
             self.link.clock.sleep(PAUSE_s * (attempt + 1))
         raise SafetyStopError(
             f"{self.link.name}: not confirmed safe: {', '.join(problems)}",
             hint="disconnect these channels by hand now",
+        )
+
+    def _abort_and_look(self, group: list[int], cells: str, *, is_last: bool) -> list[int]:
+        """Abort a module's cells and return the channels that still run or carry current."""
+        self.errors()
+        self.link.write(f"CELL:ABORT {cells}")
+        if self.errors():
+            return self._abort_all(group)
+        self.link.clock.sleep(PAUSE_s)
+        states = self.states(group)
+        measured = self.measure(group)
+        found = [
+            channel
+            for channel in group
+            if states[channel] is CellState.RUNNING or abs(measured[channel][1]) > SAFE_CURRENT_A
+        ]
+        if not found or not is_last:
+            return found
+        live = self._abort_all(found)
+        states = self.states(found)
+        return [c for c in found if c in live or states[c] is CellState.RUNNING]
+
+    def _abort_all(self, group: list[int]) -> list[int]:
+        """Stop all sequences of the frame; return the channels that carry current after that.
+
+        What is no cell cannot run, and what runs is aborted: current alone decides.
+        """
+        self.link.write("SEQ:ABORT")
+        self.check("the abort of all sequences")
+        self.link.clock.sleep(PAUSE_s)
+        amps = self.numbers("MEAS:CURR? 0000", CHANNELS)
+        return [channel for channel in group if abs(amps[index_of(channel)]) > SAFE_CURRENT_A]
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise OutOfRangeError(
+            f"{name} = {value} is outside {low:g} to {high:g}", hint="nothing was sent"
         )

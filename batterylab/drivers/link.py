@@ -5,6 +5,7 @@ instrument, its address and the command. Minimum gaps go through the bench's clo
 limits of the link are real time.
 """
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -237,7 +238,5 @@ class Link:
 
     def close(self) -> None:
         """Close the connection; errors on the way out do not matter."""
-        try:
+        with contextlib.suppress(Exception):
             self._resource.close()
-        except Exception:  # noqa: S110
-            pass

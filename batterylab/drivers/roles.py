@@ -77,6 +77,40 @@ class CellState(IntEnum):
 
 
 @dataclass(frozen=True)
+class CellReport:
+    """All that a cycler says of one channel.
+
+    Attributes
+    ----------
+    is_running : bool
+        Whether a sequence is under way.
+    slot, step : int
+        Sequence, and step from 1.
+    voltage_V, current_A : float
+        Charge current positive.
+    outcome : str
+        ``NONE OK FAIL ABORTED NEXT``.
+    test : int
+        The test that fired, from 1; 0 if none.
+    test_kind : str
+        Its kind.
+    expected, measured : float
+        Its limit, and what was measured.
+    """
+
+    is_running: bool
+    slot: int
+    step: int
+    voltage_V: float
+    current_A: float
+    outcome: str
+    test: int
+    test_kind: str
+    expected: float
+    measured: float
+
+
+@dataclass(frozen=True)
 class LogBlock:
     """Samples that the cycler took every second since the last time.
 
@@ -128,14 +162,19 @@ class Instrument(Protocol):
 class CyclerFrame(Instrument, Protocol):
     """A cycler with channels that carry out sequences by themselves."""
 
-    def prepare(self, channels: Sequence[int]) -> None:
+    def prepare(
+        self, channels: Sequence[int], probe_limit_ohm: float = ..., *, reset: bool = ...
+    ) -> None:
         """Define the channels' cells and clear sequences and log."""
 
     def load_sequence(self, slot: int, steps: Sequence[OnboardStep]) -> None:
         """Write a sequence and read it back."""
 
-    def start(self, channels: Sequence[int], slot: int) -> None:
-        """Assign a sequence to channels and start it."""
+    def assign(self, channels: Sequence[int], slot: int) -> None:
+        """Assign a sequence to channels; 0 takes it away."""
+
+    def start(self, channels: Sequence[int], slot: int | None = ...) -> None:
+        """Start the sequences of channels; with a slot, assign that sequence first."""
 
     def states(self, channels: Sequence[int]) -> dict[int, CellState]:
         """Return what each channel is doing."""
@@ -143,14 +182,23 @@ class CyclerFrame(Instrument, Protocol):
     def step_times(self, channels: Sequence[int]) -> dict[int, tuple[int, float]]:
         """Return step number, from 1, and seconds elapsed in it."""
 
+    def clear_log(self) -> None:
+        """Forget the samples that wait."""
+
     def drain_log(self, channels: Sequence[int]) -> LogBlock:
         """Return all samples since the last time."""
 
     def measure(self, channels: Sequence[int]) -> dict[int, tuple[float, float]]:
         """Return voltage in V and current in A now."""
 
+    def verbose(self, channel: int) -> CellReport:
+        """Return all that the cycler says of one channel."""
+
     def failure(self, channel: int) -> str:
         """Say which test stopped a channel."""
+
+    def errors(self) -> list[str]:
+        """Read and clear the error queue."""
 
     def probe_failed(self, channels: Sequence[int]) -> set[int]:
         """Return channels whose contacts are bad, whose cell is reversed or missing."""
@@ -196,6 +244,9 @@ class Chamber(Instrument, Protocol):
 
     def read(self) -> ChamberReading:
         """Return set point, actual value and state."""
+
+    def alarms(self) -> list[str]:
+        """Return the texts of active warnings and alarms."""
 
 
 AnyDriver = Any

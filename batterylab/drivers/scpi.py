@@ -1,6 +1,7 @@
 """What SCPI instruments share: identity, error queue, lists of numbers."""
 
 import math
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -10,6 +11,8 @@ from batterylab.drivers.roles import Identity
 from batterylab.errors import EnvironmentFailedError
 
 MOST_ERRORS = 50
+_NUMBER = re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *", re.ASCII)
+_ERROR = re.compile(r'([+-]?\d{1,6}),".*"', re.ASCII)
 
 
 def channel_list(numbers: Sequence[int]) -> str:
@@ -68,12 +71,10 @@ class ScpiDriver:
         found: list[str] = []
         for _ in range(MOST_ERRORS):
             reply = self.link.query("SYST:ERR?")
-            code, _, _ = reply.partition(",")
-            try:
-                number = int(code)
-            except ValueError:
-                raise self.link.unexpected("SYST:ERR?", reply) from None
-            if number == 0:
+            entry = _ERROR.fullmatch(reply)
+            if entry is None:
+                raise self.link.unexpected("SYST:ERR?", reply)
+            if int(entry[1]) == 0:
                 return found
             found.append(reply)
         raise EnvironmentFailedError(f"{self.link.name}: the error queue does not end")
@@ -99,11 +100,11 @@ class ScpiDriver:
             If there are not `count` finite numbers.
         """
         reply = self.link.query(command)
-        try:
-            values = [float(text) for text in reply.split(",")]
-        except ValueError:
-            raise self.link.unexpected(command, reply) from None
-        if len(values) != count or not all(map(math.isfinite, values)):
+        texts = reply.split(",")
+        if len(texts) != count or not all(map(_NUMBER.fullmatch, texts)):
+            raise self.link.unexpected(command, reply)
+        values = [float(text) for text in texts]
+        if not all(map(math.isfinite, values)):
             raise self.link.unexpected(command, reply)
         return values
 

@@ -5,16 +5,23 @@ with CR and a reply with CR LF. A write is acknowledged before the register upda
 read back until it holds. Always read 14003 before and after 14001: the link keeps no state.
 """
 
+import re
+
 from batterylab.drivers.catalogue import ModelSpec
 from batterylab.drivers.link import Link
 from batterylab.drivers.roles import ChamberReading, Identity
-from batterylab.errors import EnvironmentFailedError
+from batterylab.errors import EnvironmentFailedError, OutOfRangeError
 
 SEPARATOR = "\xb6"
+_NUMBER = re.compile(r" *[+-]?\d{1,9}(\.\d*)? *", re.ASCII)
 TRIES = 20
 PAUSE_s = 0.5
 TEMPERATURE = "1"
 RUN_CHANNEL = "1"
+TOLERANCE_K = 0.01
+MOST_MESSAGES = 50
+#: the states of 10012 without its flags for warnings (4) and alarms (8)
+STOPPED, RUNNING = 1, 3
 
 
 class WeissSimServ:
@@ -44,10 +51,9 @@ class WeissSimServ:
 
     def _number(self, command: int, *arguments: str) -> float:
         values = self._ask(command, *arguments)
-        try:
-            return float(values[0])
-        except (IndexError, ValueError):
-            raise self.link.unexpected(f"{command:05d}", str(values)) from None
+        if len(values) != 1 or not _NUMBER.fullmatch(values[0]):
+            raise self.link.unexpected(f"{command:05d}", str(values))
+        return float(values[0])
 
     def identity(self) -> Identity:
         """Ask for type and serial number of the chamber."""
@@ -64,10 +70,19 @@ class WeissSimServ:
         ------
         EnvironmentFailedError
             If the register does not follow.
+        OutOfRangeError
+            If the chamber does not take this temperature.
         """
+        low, high = self._number(11007, TEMPERATURE), self._number(11009, TEMPERATURE)
+        if not low <= degC <= high:
+            raise OutOfRangeError(
+                f"{self.link.name}: {degC:g} °C is outside {low:g} to {high:g}",
+                hint="nothing was sent",
+            )
+        degC = round(degC, 1)
         self._ask(11001, TEMPERATURE, f"{degC:.1f}")
         for _ in range(TRIES):
-            if abs(self._number(11002, TEMPERATURE) - degC) <= 0.06:
+            if abs(self._number(11002, TEMPERATURE) - degC) <= TOLERANCE_K:
                 return
             self.link.clock.sleep(PAUSE_s)
         raise EnvironmentFailedError(f"{self.link.name}: the set point {degC:g} °C was not taken")
@@ -96,13 +111,29 @@ class WeissSimServ:
 
     def read(self) -> ChamberReading:
         """Return set point, actual value and state."""
-        status = int(self._number(10012))
+        status = self._status()
         return ChamberReading(
             set_degC=self._number(11002, TEMPERATURE),
             actual_degC=self._number(11004, TEMPERATURE),
-            is_running=status & 3 == 3,
+            is_running=status & 3 == RUNNING,
             has_alarm=bool(status & 8),
         )
+
+    def _status(self) -> int:
+        value = self._number(10012)
+        if value != int(value) or not 0 <= value <= 15 or int(value) & 3 not in (STOPPED, RUNNING):
+            raise self.link.unexpected("10012", f"{value:g}")
+        return int(value)
+
+    def alarms(self) -> list[str]:
+        """Return the texts of active warnings and alarms."""
+        if not self._status() & 12:
+            return []
+        texts = []
+        for number in range(1, min(int(self._number(17002)), MOST_MESSAGES) + 1):
+            if self._number(17009, str(number)) == 1 and self._number(17005, str(number)) != 4:
+                texts.append("".join(self._ask(17007, str(number))).strip())
+        return texts or ["the status shows a warning or an alarm without a text"]
 
     def close(self) -> None:
         """Close the link; the chamber goes on."""

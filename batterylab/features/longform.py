@@ -64,7 +64,7 @@ def archive_rows(
     entries = find(archive)
     rows: list[Row] = []
     for number, entry in enumerate(entries, 1):
-        rows += _entry_rows(entry, cache, states or {}, cells or {})
+        rows += entry_rows(entry, cache, states, cells)
         if progress is not None:
             progress(number, len(entries))
     for sheet in read_tables(archive):
@@ -81,15 +81,16 @@ def frame_of(rows: Iterable[Row]) -> "pd.DataFrame":
     return frame.astype({**dict.fromkeys(numbers, "float64")})
 
 
-def _entry_rows(
+def entry_rows(
     entry: "ArchiveEntry",
-    cache: Path | None,
-    states: Mapping[str, Mapping[str, Any]],
-    cells: Mapping[str, "Cell"],
+    cache: Path | None = None,
+    states: Mapping[str, Mapping[str, Any]] | None = None,
+    cells: Mapping[str, "Cell"] | None = None,
 ) -> list[Row]:
+    """Return the rows of one archived recording; see `table`."""
     drawn = drawn_from(entry, cache)
     default = "valid with remark" if drawn.head["remarks"] else "valid"
-    cell = cells.get(entry.serial)
+    cell = (cells or {}).get(entry.serial)
     head = {
         "supplier": entry.supplier or (cell.supplier if cell else ""),
         "lot": entry.lot or (cell.lot if cell else ""),
@@ -99,7 +100,7 @@ def _entry_rows(
         "part": drawn.head["part"],
         "seal": entry.seal,
         "start_utc": entry.start_utc,
-        "state": str(states.get(entry.seal, {}).get("state", default)),
+        "state": str((states or {}).get(entry.seal, {}).get("state", default)),
         "source": drawn.head["source"],
     }
     return [{**head, **feature_cells(feature)} for feature in drawn.features]

@@ -112,7 +112,7 @@ def judge(residual: Array, jacobian: Array, free: NDArray[np.bool_]) -> Judgemen
     effective = n / correlation_time(residual)
     freedom = max(effective - len(index), 1.0)
     covariance = np.full((p, p), math.nan)
-    unseen = [(int(i),) for i in np.flatnonzero(free & ~seen)]
+    unseen: list[tuple[int, ...]] = [(int(i),) for i in np.flatnonzero(free & ~seen)]
     if not len(index):
         return Judgement(covariance, effective, freedom, math.inf, unseen)
     scaled = jacobian[:, index] / length[index]

@@ -11,14 +11,20 @@ from typing import Any
 import numpy as np
 
 from batterylab.errors import BatterylabError
+from batterylab.importers.quiet import overheard
 from batterylab.importers.text import Sheet, read_sheet, read_text, stamps_s
 from batterylab.importers.vendortable import Array, Counter, VendorTable, refuse
 
 #: first bytes of a JET database
 JET = b"\x00\x01\x00\x00Standard"
 DAY_1970 = 25569.0
-STAMPS = ("%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%d %H:%M:%S", "%m/%d/%Y %H:%M:%S.%f",
-          "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %I:%M:%S %p")  # fmt: skip
+STAMPS = (
+    "%Y-%m-%d %H:%M:%S.%f",
+    "%Y-%m-%d %H:%M:%S",
+    "%m/%d/%Y %H:%M:%S.%f",
+    "%m/%d/%Y %H:%M:%S",
+    "%m/%d/%Y %I:%M:%S %p",
+)
 TIME, CHARGE, DISCHARGE = "Test_Time", "Charge_Capacity", "Discharge_Capacity"
 
 
@@ -47,8 +53,11 @@ def read(path: Path) -> VendorTable:
 
 def _database(path: Path, head: bytes) -> VendorTable:
     if not head.startswith(JET):
-        raise refuse(path.name, "not an Arbin .res file: it does not begin as a JET database",
-                     "fetch the file again from the cycler")  # fmt: skip
+        raise refuse(
+            path.name,
+            "not an Arbin .res file: it does not begin as a JET database",
+            "fetch the file again from the cycler",
+        )
     rows, test = _tables(path)
     order = np.argsort(np.asarray(rows["Data_Point"]), kind="stable")
     columns = {
@@ -65,12 +74,15 @@ def _database(path: Path, head: bytes) -> VendorTable:
     table.vendor_data = {
         key: str(test[name][0])
         for key, name in (
-            ("procedure", "Schedule_File_Name"), ("channel", "Channel_Index"),
-            ("test", "Test_Name"), ("device", "Serial_Number"), ("software", "Software_Version"),
+            ("procedure", "Schedule_File_Name"),
+            ("channel", "Channel_Index"),
+            ("test", "Test_Name"),
+            ("device", "Serial_Number"),
+            ("software", "Software_Version"),
             ("comments", "Comments"),
         )
         if test.get(name) and str(test[name][0] or "").strip()
-    }  # fmt: skip
+    }
     item = test.get("Item_ID") or [""]
     table.serial = str(item[0] or "").strip()
     table.serial_sure = bool(table.serial)
@@ -81,21 +93,35 @@ def _tables(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the measured rows and the line about the test."""
     from access_parser import AccessParser
 
+    said: list[str] = []
     try:
-        database = AccessParser(str(path))
-        rows = dict(database.parse_table("Channel_Normal_Table"))
-        test = dict(database.parse_table("Global_Table"))
+        with overheard("access_parser", said):
+            database = AccessParser(str(path))
+            normal = database.get_table("Channel_Normal_Table")
+            rows, counted = dict(normal.parse()), int(normal.table_header.number_of_rows)
+            test = dict(database.parse_table("Global_Table"))
     except Exception as error:  # what a broken file makes of a parser cannot be listed
         raise refuse(
-            path.name, f"damaged or cut short ({type(error).__name__}: {error})"[:300],
+            path.name,
+            f"damaged or cut short ({type(error).__name__}: {error})"[:300],
             "fetch the file again from the cycler",
-        ) from None  # fmt: skip
-    tests = sorted(set(rows.get("Test_ID", [])))
-    if len(tests) > 1 or len(test.get("Test_ID", [])) > 1:
-        raise refuse(path.name, f"holds {max(len(tests), len(test['Test_ID']))} tests",
-                     "export one file a test: which cell is which cannot be told")  # fmt: skip
-    if not rows.get("Data_Point"):
-        raise refuse(path.name, "the file holds no rows", "nothing was measured, or cut short")
+        ) from None
+    if not counted:
+        raise refuse(path.name, "the file holds no rows", "nothing was measured")
+    found = len(rows.get("Data_Point", []))
+    if found != counted:
+        raise refuse(
+            path.name,
+            f"{found} rows were found, but the database counts {counted}: cut short or damaged",
+            "fetch the file again from the cycler",
+        )
+    tests = max(len(set(rows["Test_ID"])), len(test.get("Test_ID", [])))
+    if tests > 1:
+        raise refuse(
+            path.name,
+            f"holds {tests} tests",
+            "export one file a test: which cell is which cannot be told",
+        )
     return rows, test
 
 

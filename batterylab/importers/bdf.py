@@ -4,6 +4,7 @@ Source of the names: Battery Data Alliance, Battery Data Format, ontology 1.3.0.
 what columns mean; whether a file's numbers agree with it is for the checks to find.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,9 @@ def _parquet_names(path: Path) -> list[str]:
     try:
         return list(polars.read_parquet_schema(path))
     except Exception as error:  # what a broken file makes of a parser cannot be listed
-        raise refuse(path.name, f"not a Parquet file, or cut short: {error}"[:200],
-                     "fetch it again") from None  # fmt: skip
+        raise refuse(
+            path.name, f"not a Parquet file, or cut short: {error}"[:200], "fetch it again"
+        ) from None
 
 
 def parquet_sheet(path: Path) -> Sheet:
@@ -106,7 +108,7 @@ def read(path: Path) -> VendorTable:
     )
 
 
-def _counter(column, what: str) -> Counter | None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _counter(column: Callable[[str], Array | None], what: str) -> Counter | None:
     """Return the pair of counters, or the net one."""
     charge, discharge = column(f"charge_{what}"), column(f"discharge_{what}")
     if charge is not None and discharge is not None:

@@ -59,8 +59,10 @@ def _text(path: Path) -> VendorTable:
     if not 1 <= count <= len(lines) - 1:
         raise refuse(path.name, f"{count} header lines, but {len(lines)} lines: cut short")
     lines[count - 1] = lines[count - 1].rstrip("\t")
-    rows = [line.rstrip("\t") if line.count("\t") > lines[count - 1].count("\t") else line
-            for line in lines[count:]]  # fmt: skip
+    rows = [
+        line.rstrip("\t") if line.count("\t") > lines[count - 1].count("\t") else line
+        for line in lines[count:]
+    ]
     sheet = read_sheet(path, "\n".join([*lines[:count], *rows]), count - 1, "\t")
     preamble = "\n".join(lines[: count - 1])
     table = _table(sheet, "batterylab.importers.biologic", preamble.partition("\n\n")[2][:200])
@@ -96,13 +98,20 @@ def _from_subprocess(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
         package = str(Path(batterylab.__file__).parent.parent)
         before = os.environ.get("PYTHONPATH")
         environment = {
-            **os.environ, "PYTHONPATH": os.pathsep.join([package, before] if before else [package])
-        }  # fmt: skip
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([package, before] if before else [package]),
+        }
         try:
             done = subprocess.run(
-                [*command, str(path.resolve()), str(target)], capture_output=True, text=True,
-                errors="replace", timeout=TIMEOUT_S, env=environment, cwd=folder, check=False,
-            )  # fmt: skip
+                [*command, str(path.resolve()), str(target)],
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=TIMEOUT_S,
+                env=environment,
+                cwd=folder,
+                check=False,
+            )
         except subprocess.TimeoutExpired:
             raise refuse(path.name, f"not read within {TIMEOUT_S:g} s: given up") from None
         except OSError as error:

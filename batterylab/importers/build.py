@@ -1,4 +1,4 @@
-"""Make a Recording of a vendor's file: read, count, find the steps, check, and only then hand it on."""
+"""Make a Recording of a vendor's file: read, count, find the steps, check, then hand it on."""
 
 import hashlib
 from dataclasses import dataclass
@@ -111,9 +111,13 @@ def build(table: VendorTable, name: str, stated: Stated, sha256: str) -> Recordi
     checks.check_cycles(table, name, found)
     checks.check_clock(table, name, found)
     direct = ~impedance_rows(table)
-    checks.check_charge(by_current_Ah * direct,
-                        [side * direct for side in counted_Ah] if counted_Ah else None,
-                        table, name, found)  # fmt: skip
+    checks.check_charge(
+        by_current_Ah * direct,
+        [side * direct for side in counted_Ah] if counted_Ah else None,
+        table,
+        name,
+        found,
+    )
     _refuse_if(found)
     window = Window(cell.voltage_min_V, cell.voltage_max_V) if cell else None
     steps = find_steps(table, first, passed_Ah, window)
@@ -142,8 +146,9 @@ def _refuse_if(found: checks.Findings) -> None:
         raise ProblemsError(problems)
 
 
-def _columns(table: VendorTable, first: Any, by_current_Ah: Any,
-             counted_Ah: list[Any] | None) -> dict[str, Any]:  # fmt: skip
+def _columns(
+    table: VendorTable, first: Any, by_current_Ah: Any, counted_Ah: list[Any] | None
+) -> dict[str, Any]:
     """Return the recording's columns but for the step index."""
     columns: dict[str, Any] = {
         "test_time_s": table.time_s,
@@ -168,8 +173,9 @@ def _columns(table: VendorTable, first: Any, by_current_Ah: Any,
     return columns
 
 
-def _provenance(table: VendorTable, name: str, sha256: str, stated: Stated,
-                found: checks.Findings) -> dict[str, Any]:  # fmt: skip
+def _provenance(
+    table: VendorTable, name: str, sha256: str, stated: Stated, found: checks.Findings
+) -> dict[str, Any]:
     remarks = list(found.remarks)
     start_s: float | None = None
     if table.unix_time_s is not None and np.isfinite(table.unix_time_s[0]):

@@ -54,19 +54,28 @@ def check_numbers(table: VendorTable, name: str, found: Findings) -> None:
     if not len(table):
         found.complain(name, "there are no rows", "nothing was measured, or the file was cut short")
         return
-    for what, values in (("time", table.time_s), ("current", table.current_A),
-                         ("voltage", table.voltage_V)):  # fmt: skip
+    for what, values in (
+        ("time", table.time_s),
+        ("current", table.current_A),
+        ("voltage", table.voltage_V),
+    ):
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
             cut = bad[0] == len(table) - 1
-            found.complain(name, f"row {bad[0]}: the {what} is not a number",
-                           "the file was cut short" if cut else "export the file again")  # fmt: skip
+            found.complain(
+                name,
+                f"row {bad[0]}: the {what} is not a number",
+                "the file was cut short" if cut else "export the file again",
+            )
             return
     back = np.flatnonzero(np.diff(table.time_s) < 0)
     if len(back):
-        found.complain(name, f"row {back[0] + 1}: time runs backwards, from "
-                       f"{table.time_s[back[0]]:g} s to {table.time_s[back[0] + 1]:g} s",
-                       "export one test at a time, in the order of time")  # fmt: skip
+        found.complain(
+            name,
+            f"row {back[0] + 1}: time runs backwards, from "
+            f"{table.time_s[back[0]]:g} s to {table.time_s[back[0] + 1]:g} s",
+            "export one test at a time, in the order of time",
+        )
 
 
 def check_values(table: VendorTable, name: str, cell: CellType | None, found: Findings) -> None:
@@ -78,29 +87,36 @@ def check_values(table: VendorTable, name: str, cell: CellType | None, found: Fi
         "current_A": [_short(table.current_A.min()), _short(table.current_A.max())],
     }
     if largest_V > LARGEST_V:
-        found.complain(name, f"a voltage of {largest_V:g} V is not that of one cell",
-                       "is the column in mV?")  # fmt: skip
+        found.complain(
+            name, f"a voltage of {largest_V:g} V is not that of one cell", "is the column in mV?"
+        )
     if largest_A > LARGEST_A:
-        found.complain(name, f"a current of {largest_A:g} A is not that of one cell",
-                       "is the column in mA?")  # fmt: skip
+        found.complain(
+            name, f"a current of {largest_A:g} A is not that of one cell", "is the column in mA?"
+        )
     if cell is not None:
         _check_against_cell(table, name, cell, largest_A, found)
 
 
-def _check_against_cell(table: VendorTable, name: str, cell: CellType, largest_A: float,
-                        found: Findings) -> None:  # fmt: skip
+def _check_against_cell(
+    table: VendorTable, name: str, cell: CellType, largest_A: float, found: Findings
+) -> None:
     most_A = 10.0 * max(cell.max_charge_A, cell.max_discharge_A, cell.nominal_capacity_Ah)
     if largest_A > most_A:
-        found.complain(name, f"a current of {largest_A:g} A is more than ten times what "
-                       f"{cell.name} allows", "is the column in mA, or is it another cell?")  # fmt: skip
+        found.complain(
+            name,
+            f"a current of {largest_A:g} A is more than ten times what {cell.name} allows",
+            "is the column in mA, or is it another cell?",
+        )
     median_V = float(np.median(table.voltage_V))
     low_V, high_V = cell.voltage_min_V - 0.5, cell.voltage_max_V + 0.5
     if not low_V <= median_V <= high_V or float(table.voltage_V.max()) > high_V:
         found.complain(
-            name, f"voltages of {table.voltage_V.min():g} to {table.voltage_V.max():g} V are not "
+            name,
+            f"voltages of {table.voltage_V.min():g} to {table.voltage_V.max():g} V are not "
             f"those of {cell.name} ({cell.voltage_min_V:g} to {cell.voltage_max_V:g} V)",
             "is it another cell, or the wrong unit?",
-        )  # fmt: skip
+        )
 
 
 def check_cycles(table: VendorTable, name: str, found: Findings) -> None:
@@ -111,16 +127,21 @@ def check_cycles(table: VendorTable, name: str, found: Findings) -> None:
         return
     bad = np.flatnonzero(~np.isfinite(table.cycle) | (table.cycle != np.round(table.cycle)))
     if len(bad):
-        found.complain(name, f"row {bad[0]}: the cycle number {table.cycle[bad[0]]:g} is not whole",
-                       "the file's writer is at fault: export it from the cycler's software")  # fmt: skip
+        found.complain(
+            name,
+            f"row {bad[0]}: the cycle number {table.cycle[bad[0]]:g} is not whole",
+            "the file's writer is at fault: export it from the cycler's software",
+        )
         return
     if float(np.abs(table.cycle).max()) > 1e7:
         found.complain(name, f"a cycle number of {np.abs(table.cycle).max():g}", "export it again")
         return
     numbers = np.unique(table.cycle)
     found.figures["cycles"] = {
-        "count": len(numbers), "first": int(numbers[0]), "last": int(numbers[-1])
-    }  # fmt: skip
+        "count": len(numbers),
+        "first": int(numbers[0]),
+        "last": int(numbers[-1]),
+    }
 
 
 def check_clock(table: VendorTable, name: str, found: Findings) -> None:
@@ -138,21 +159,31 @@ def check_clock(table: VendorTable, name: str, found: Findings) -> None:
     wall_s = float(table.unix_time_s[-1] - table.unix_time_s[0])
     difference_s = wall_s - paused_s - elapsed_s
     found.figures["clock"] = {
-        "elapsed_s": _short(elapsed_s), "wall_s": _short(wall_s), "pauses": int(pauses.sum()),
+        "elapsed_s": _short(elapsed_s),
+        "wall_s": _short(wall_s),
+        "pauses": int(pauses.sum()),
         "paused_s": _short(paused_s),
-    }  # fmt: skip
+    }
     allowed_s = max(60.0, 0.01 * elapsed_s)
     summer_time = min(abs(difference_s - 3600.0), abs(difference_s + 3600.0)) <= allowed_s
     many = int(pauses.sum()) > max(10, len(table) // 20)
     if summer_time and abs(difference_s) > allowed_s:
         found.remarks.append("the file's clock was put forward or back by an hour")
     elif abs(difference_s) > allowed_s or (many and paused_s > 0.5 * max(elapsed_s, 1.0)):
-        found.complain(name, f"{elapsed_s:g} s of test time, but {wall_s:g} s on the file's clock",
-                       "is the time in another unit?")  # fmt: skip
+        found.complain(
+            name,
+            f"{elapsed_s:g} s of test time, but {wall_s:g} s on the file's clock",
+            "is the time in another unit?",
+        )
 
 
-def check_charge(by_current_Ah: Floats, counted_Ah: list[Floats] | None, table: VendorTable,
-                 name: str, found: Findings) -> None:  # fmt: skip
+def check_charge(
+    by_current_Ah: Floats,
+    counted_Ah: list[Floats] | None,
+    table: VendorTable,
+    name: str,
+    found: Findings,
+) -> None:
     """Hold the charge from the current against the file's counter, each way.
 
     The limit is 0.5 % and what half the last digit of the current, if it is known, adds.
@@ -196,16 +227,21 @@ def check_charge(by_current_Ah: Floats, counted_Ah: list[Floats] | None, table: 
             )
         elif off > CHARGE_LIMIT_PERCENT + coarse:
             found.complain(
-                name, f"the current gives {own_Ah:.6g} Ah of {side}, the file's own counter "
-                f"{file_Ah:.6g} Ah: {off:.3g} % apart", _guess(own_Ah, file_Ah),
-            )  # fmt: skip
+                name,
+                f"the current gives {own_Ah:.6g} Ah of {side}, the file's own counter "
+                f"{file_Ah:.6g} Ah: {off:.3g} % apart",
+                _guess(own_Ah, file_Ah),
+            )
     found.figures["charge"] = figures
 
 
 def _guess(own_Ah: float, file_Ah: float) -> str:
     ratio = own_Ah / file_Ah if file_Ah > 0 else 0.0
-    for factor, what in ((1000.0, "is the current in mA?"), (0.001, "is the counter in mAh?"),
-                         (3600.0, "is the counter in A·s, or the time in h?")):  # fmt: skip
+    for factor, what in (
+        (1000.0, "is the current in mA?"),
+        (0.001, "is the counter in mAh?"),
+        (3600.0, "is the counter in A·s, or the time in h?"),
+    ):
         if abs(ratio / factor - 1.0) < 0.05:
             return what
     return f"allowed are {CHARGE_LIMIT_PERCENT:g} %: rows are missing, or one of them is wrong"
@@ -220,15 +256,16 @@ def _coarse_percent(table: VendorTable, active: NDArray[np.bool_], file_Ah: floa
 
 def _binary_digit_A(current_A: Floats) -> float:
     """Return the converter's step where a binary file shows one: few values, closely spaced."""
-    values = np.unique(np.abs(current_A[: 1_000_000]).astype(np.float32))
+    values = np.unique(np.abs(current_A[:1_000_000]).astype(np.float32))
     if not 3 <= len(values) <= 500:
         return 0.0
     step = float(np.diff(values).min())
     return step if step <= 0.01 * float(values[-1]) else 0.0
 
 
-def check_sign(table: VendorTable, steps: list[StepRow], by_current_Ah: Floats, name: str,
-               found: Findings) -> None:  # fmt: skip
+def check_sign(
+    table: VendorTable, steps: list[StepRow], by_current_Ah: Floats, name: str, found: Findings
+) -> None:
     """Hold the current's sign against the direction of the voltage, step by step.
 
     Steps count by the charge they pass; a step whose voltage hardly moves says nothing.
@@ -249,19 +286,26 @@ def check_sign(table: VendorTable, steps: list[StepRow], by_current_Ah: Floats, 
         else:
             against += abs(passed_Ah)
     share = agree / (agree + against) if counted else None
-    found.figures["sign"] = {"steps": counted, "agree_share": None if share is None
-                             else _short(share)}  # fmt: skip
+    found.figures["sign"] = {
+        "steps": counted,
+        "agree_share": None if share is None else _short(share),
+    }
     if share is not None and share < 0.5:
-        found.complain(name, "the voltage falls while the current is positive: "
-                       f"in {counted} steps only {100 * share:.3g} % of the charge agrees",
-                       "charge current must be positive; the file's sign is the other way")  # fmt: skip
+        found.complain(
+            name,
+            "the voltage falls while the current is positive: "
+            f"in {counted} steps only {100 * share:.3g} % of the charge agrees",
+            "charge current must be positive; the file's sign is the other way",
+        )
     elif share is not None and share < 0.9:
-        found.remarks.append(f"the voltage moves with the current in {100 * share:.3g} % of the "
-                             "charge only")  # fmt: skip
+        found.remarks.append(
+            f"the voltage moves with the current in {100 * share:.3g} % of the charge only"
+        )
 
 
-def check_capacity(steps: list[StepRow], passed_Ah: Floats, name: str, cell: CellType | None,
-                   found: Findings) -> None:  # fmt: skip
+def check_capacity(
+    steps: list[StepRow], passed_Ah: Floats, name: str, cell: CellType | None, found: Findings
+) -> None:
     """Refuse a step that passes more charge than a cell, or this cell, can hold."""
     sums = [
         (step, abs(float(passed_Ah[step.first_row : step.last_row + 1].sum()))) for step in steps
@@ -272,13 +316,21 @@ def check_capacity(steps: list[StepRow], passed_Ah: Floats, name: str, cell: Cel
     found.figures["largest_step_Ah"] = _short(most_Ah)
     limit_Ah = 3.0 * cell.nominal_capacity_Ah if cell else LARGEST_Ah
     if most_Ah > limit_Ah:
-        found.complain(name, f"step {step.step_index} passes {most_Ah:g} Ah",
-                       "mAh taken for Ah?" if not cell else
-                       f"{cell.name} holds {cell.nominal_capacity_Ah:g} Ah: mAh taken for Ah?")  # fmt: skip
+        found.complain(
+            name,
+            f"step {step.step_index} passes {most_Ah:g} Ah",
+            "mAh taken for Ah?"
+            if not cell
+            else f"{cell.name} holds {cell.nominal_capacity_Ah:g} Ah: mAh taken for Ah?",
+        )
     full = [ah for step, ah in sums if step.measure == "capacity"]
     if cell and full and max(full) < 0.01 * cell.nominal_capacity_Ah:
-        found.complain(name, f"a full discharge of {max(full):g} Ah, but {cell.name} holds "
-                       f"{cell.nominal_capacity_Ah:g} Ah", "Ah taken for mAh, or another cell?")  # fmt: skip
+        found.complain(
+            name,
+            f"a full discharge of {max(full):g} Ah, but {cell.name} holds "
+            f"{cell.nominal_capacity_Ah:g} Ah",
+            "Ah taken for mAh, or another cell?",
+        )
 
 
 def clean_temperatures(table: VendorTable, found: Findings) -> None:

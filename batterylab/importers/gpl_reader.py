@@ -53,7 +53,7 @@ def with_yadg(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
     about: dict[str, Any] = {"reader": f"yadg {version('yadg')}", "rows": rows}
     settings = json.loads(data.attrs.get("original_metadata", "{}")).get("settings", {})
     about["technique"] = settings.get("technique", "")
-    if not data.attrs.get("fulldate", 1) == 0:
+    if data.attrs.get("fulldate", 1) != 0:
         about["start_s"] = float(data["uts"][0]) - float(columns["time/s"][0])
     return columns, about
 
@@ -76,8 +76,9 @@ def main(source: str, target: str) -> int:
             about["remarks"] = [f"{failures[0]}; {name} read the file"]
         arrays: dict[str, Any] = {f"c{n}": values for n, values in enumerate(columns.values())}
         with Path(target).open("wb") as stream:
-            np.savez(stream, names=np.array(list(columns)), about=np.array(json.dumps(about)),
-                     **arrays)  # fmt: skip
+            np.savez(
+                stream, names=np.array(list(columns)), about=np.array(json.dumps(about)), **arrays
+            )
         return 0
     if missing == 2:
         sys.stderr.write("neither galvani nor yadg is installed\n")

@@ -30,15 +30,24 @@ def read(path: Path) -> VendorTable:
     """
     text = read_text(path)
     if text.startswith("LabVIEW Measurement"):
-        raise refuse(path.name, "LabVIEW's header does not say which column is the current",
-                     "export CSV with the headers 'Time [s]','I[A]','U[V]'")  # fmt: skip
+        raise refuse(
+            path.name,
+            "LabVIEW's header does not say which column is the current",
+            "export CSV with the headers 'Time [s]','I[A]','U[V]'",
+        )
     rows = [line.split("\t") for line in text.splitlines() if line.strip()]
     widths = {len(row) for row in rows}
     if len(widths) != 1 or not LEAST <= max(widths) <= MOST:
-        short = next(n for n, row in enumerate(rows, 1) if len(row) != len(rows[0])) if (
-            len(widths) > 1) else 1  # fmt: skip
-        raise refuse(path.name, f"line {short}: {len(rows[short - 1])} columns",
-                     "3 to 5 in every line: time, current, voltage, temperature")  # fmt: skip
+        short = (
+            next(n for n, row in enumerate(rows, 1) if len(row) != len(rows[0]))
+            if (len(widths) > 1)
+            else 1
+        )
+        raise refuse(
+            path.name,
+            f"line {short}: {len(rows[short - 1])} columns",
+            "3 to 5 in every line: time, current, voltage, temperature",
+        )
     try:
         values = np.array(rows, dtype=np.float64)
     except ValueError as error:
@@ -51,6 +60,8 @@ def read(path: Path) -> VendorTable:
         values[:, 1],
         values[:, 2],
         extra=extra,
-        remarks=["the file has no headers: time, current, voltage and temperature were taken "
-                 "in this order"],
-    )  # fmt: skip
+        remarks=[
+            "the file has no headers: time, current, voltage and temperature were taken "
+            "in this order"
+        ],
+    )

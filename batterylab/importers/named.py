@@ -1,10 +1,10 @@
-"""Tables whose headers say what they hold: laboratories' own CSV and Parquet, Bitrode, Landt,
-BaSyTec.
+"""Tables whose headers say what they hold: Bitrode, Landt, BaSyTec, laboratories' own CSV.
 
 Each format is one entry of `FORMATS`: the headers by which it is known, and a map from what is
 wanted to the header. Where a file writes discharge as positive current, the status tells.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,43 +50,84 @@ class Format:
 
 FORMATS = (
     Format(
-        "Bitrode", ("Time(s)", "StepTime(s)", "Current(A)", "Voltage(V)", "Mode"),
-        {"time": "Time(s)", "current": "Current(A)", "voltage": "Voltage(V)", "step": "Step",
-         "step_time": "StepTime(s)", "cycle": "Cycle", "status": "Mode", "net": "Capacity(Ah)",
-         "net_energy": "Energy(Wh)"},
+        "Bitrode",
+        ("Time(s)", "StepTime(s)", "Current(A)", "Voltage(V)", "Mode"),
+        {
+            "time": "Time(s)",
+            "current": "Current(A)",
+            "voltage": "Voltage(V)",
+            "step": "Step",
+            "step_time": "StepTime(s)",
+            "cycle": "Cycle",
+            "status": "Mode",
+            "net": "Capacity(Ah)",
+            "net_energy": "Energy(Wh)",
+        },
         {"chrg": "charge", "dchg": "discharge", "rest": "rest"},
     ),
     Format(
-        "Landt", ("test_time_s", "current_A", "voltage_V", "step_name", "date_time_iso_string"),
-        {"time": "test_time_s", "current": "current_A", "voltage": "voltage_V",
-         "step": "step_index", "step_time": "step_time_s", "cycle": "cycle_index",
-         "status": "step_name", "stamp": "date_time_iso_string", "charge": "charge_capacity_Ah",
-         "discharge": "discharge_capacity_Ah", "charge_energy": "charge_energy_Wh",
-         "discharge_energy": "discharge_energy_Wh"},
-        {"rest": "rest", "charge cc": "charge", "discharge cc": "discharge", "charge cv": "hold",
-         "discharge cv": "hold"},
+        "Landt",
+        ("test_time_s", "current_A", "voltage_V", "step_name", "date_time_iso_string"),
+        {
+            "time": "test_time_s",
+            "current": "current_A",
+            "voltage": "voltage_V",
+            "step": "step_index",
+            "step_time": "step_time_s",
+            "cycle": "cycle_index",
+            "status": "step_name",
+            "stamp": "date_time_iso_string",
+            "charge": "charge_capacity_Ah",
+            "discharge": "discharge_capacity_Ah",
+            "charge_energy": "charge_energy_Wh",
+            "discharge_energy": "discharge_energy_Wh",
+        },
+        {
+            "rest": "rest",
+            "charge cc": "charge",
+            "discharge cc": "discharge",
+            "charge cv": "hold",
+            "discharge cv": "hold",
+        },
     ),
     Format(
-        "BaSyTec", ("Time_1", "U", "I", "Ah_Step"),
+        "BaSyTec",
+        ("Time_1", "U", "I", "Ah_Step"),
         {"stamp": "Time_1", "current": "I", "voltage": "U", "net": "Ah_Step"},
         serial="Battery_serial",
     ),
     Format(
-        "table", ("Seconds", "Amps", "Volts", "State", "Step", "Cycle"),
-        {"time": "Seconds", "current": "Amps", "voltage": "Volts", "step": "Step",
-         "cycle": "Cycle", "status": "State", "discharged": "Ah"},
+        "table",
+        ("Seconds", "Amps", "Volts", "State", "Step", "Cycle"),
+        {
+            "time": "Seconds",
+            "current": "Amps",
+            "voltage": "Volts",
+            "step": "Step",
+            "cycle": "Cycle",
+            "status": "State",
+            "discharged": "Ah",
+        },
         {"c": "charge", "d": "discharge", "r": "rest"},
     ),
     Format(
-        "table", ("Time [s]", "Current [A]", "Voltage [V]", "Step", "Capacity [Ah]"),
-        {"time": "Time [s]", "current": "Current [A]", "voltage": "Voltage [V]", "step": "Event",
-         "net": "Capacity [Ah]", "temperature": "Temperature [C]"},
+        "table",
+        ("Time [s]", "Current [A]", "Voltage [V]", "Step", "Capacity [Ah]"),
+        {
+            "time": "Time [s]",
+            "current": "Current [A]",
+            "voltage": "Voltage [V]",
+            "step": "Event",
+            "net": "Capacity [Ah]",
+            "temperature": "Temperature [C]",
+        },
     ),
     Format(
-        "table", ("Time [s]", "I[A]", "U[V]"),
+        "table",
+        ("Time [s]", "I[A]", "U[V]"),
         {"time": "Time [s]", "current": "I[A]", "voltage": "U[V]"},
     ),
-)  # fmt: skip
+)
 
 
 def matches(path: Path, head: bytes) -> bool:
@@ -153,15 +194,16 @@ def _mapped(sheet: Sheet, form: Format) -> VendorTable:
         step_time_s=column("step_time", "s"),
         cycle=column("cycle"),
         status=status,
-        kinds={} if status is None else
-        {name: form.kinds.get(name.lower(), "other") for name in map(str, np.unique(status))},
+        kinds={}
+        if status is None
+        else {name: form.kinds.get(name.lower(), "other") for name in map(str, np.unique(status))},
         charge=_counter(column, "charge", "discharge", "net", "Ah"),
         energy=_counter(column, "charge_energy", "discharge_energy", "net_energy", "Wh"),
         unix_time_s=unix_s,
         extra={} if temperature is None else {"temperature_degC": temperature},
         current_resolution_A=sheet.resolution(names["current"], "A"),
         remarks=[form.remark] if form.remark else [],
-    )  # fmt: skip
+    )
     if form.serial:
         _name_cell(table, sheet, form.serial)
     return table
@@ -172,10 +214,12 @@ def _time_s(sheet: Sheet, names: dict[str, str], unix_s: Array | None) -> Array:
         return sheet.need(names["time"], "s")
     if unix_s is None:
         raise refuse(sheet.name, f"column {names['stamp']!r} holds no dates that can be read")
-    return unix_s - unix_s[0]
+    return np.asarray(unix_s - unix_s[0], np.float64)
 
 
-def _counter(column, charge: str, discharge: str, net: str, unit: str) -> Counter | None:  # type: ignore[no-untyped-def]  # noqa: ANN001, E501
+def _counter(
+    column: Callable[[str, str], Array | None], charge: str, discharge: str, net: str, unit: str
+) -> Counter | None:
     """Return the counter in whichever form the format writes it."""
     first, second, both = column(charge, unit), column(discharge, unit), column(net, unit)
     if first is not None and second is not None:
@@ -192,6 +236,9 @@ def _name_cell(table: VendorTable, sheet: Sheet, header: str) -> None:
         return
     found = np.unique(names)
     if len(found) > 1:
-        raise refuse(sheet.name, f"holds {len(found)} cells: {', '.join(found[:5])}",
-                     "split the file: one recording is one cell")  # fmt: skip
+        raise refuse(
+            sheet.name,
+            f"holds {len(found)} cells: {', '.join(found[:5])}",
+            "split the file: one recording is one cell",
+        )
     table.serial, table.serial_sure = str(found[0]), bool(found[0])

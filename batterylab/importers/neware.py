@@ -5,15 +5,13 @@ cycle with a charge that follows a discharge; the file's own count is kept besid
 fastnda gives up, `NewareNDA` is tried if it is installed.
 """
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from batterylab.importers.quiet import overheard
 from batterylab.importers.text import Sheet, durations_s, read_sheet, read_text, stamps_s
 from batterylab.importers.vendortable import Counter, VendorTable, refuse
 
@@ -94,34 +92,13 @@ def _binary(path: Path) -> VendorTable:
     return table
 
 
-@contextmanager
-def _overheard(logger_name: str, said: list[str]) -> Iterator[None]:
-    """Keep a library's warnings off the terminal and collect their first lines."""
-
-    class Collect(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            line = record.getMessage().splitlines()[0]
-            if line not in said:
-                said.append(line)
-
-    logger = logging.getLogger(logger_name)
-    handler, propagate = Collect(logging.WARNING), logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
-
-
 def _frame(path: Path) -> tuple[dict[str, Any], str, list[str]]:
     """Return fastnda's columns, or NewareNDA's where fastnda gives up."""
     import fastnda
 
     said: list[str] = []
     try:
-        with _overheard("fastnda", said):
+        with overheard("fastnda", said):
             frame = fastnda.read(path)
             own = fastnda.read(path, cycle_mode="raw")["cycle_count"].to_numpy()
         columns = {name: frame[name].to_numpy() for name in frame.columns}
@@ -146,7 +123,7 @@ def _second_opinion(path: Path) -> dict[str, Any] | None:
     except (PackageNotFoundError, ImportError):
         return None
     try:
-        with _overheard("newarenda", []):
+        with overheard("newarenda", []):
             frame = NewareNDA.read(str(path))
         charge = frame["Charge_Capacity(mAh)"] - frame["Discharge_Capacity(mAh)"]
         energy = frame["Charge_Energy(mWh)"] - frame["Discharge_Energy(mWh)"]
@@ -172,7 +149,7 @@ def _metadata(path: Path) -> tuple[dict[str, Any], str]:
     import fastnda
 
     try:
-        with _overheard("fastnda", []):
+        with overheard("fastnda", []):
             data = fastnda.read_metadata(path)
     except Exception:
         return {}, ""
@@ -180,10 +157,17 @@ def _metadata(path: Path) -> tuple[dict[str, Any], str]:
     info = info.get("TestInfo", info) if isinstance(info, dict) else {}
     flat = {**{k: v for k, v in data.items() if isinstance(v, str)}, **info}
     wanted = {
-        "procedure": "StepName", "device": "DevID", "unit": "UnitID", "channel": "ChlID",
-        "test": "TestID", "remark": "Remark", "nda_version": "nda_version",
-        "software": "server_version", "start_local": "StartTime", "started": "start_time",
-    }  # fmt: skip
+        "procedure": "StepName",
+        "device": "DevID",
+        "unit": "UnitID",
+        "channel": "ChlID",
+        "test": "TestID",
+        "remark": "Remark",
+        "nda_version": "nda_version",
+        "software": "server_version",
+        "start_local": "StartTime",
+        "started": "start_time",
+    }
     vendor_data = {
         key: str(flat[name])[:200]
         for key, name in wanted.items()
@@ -213,7 +197,9 @@ def _export(path: Path) -> VendorTable:
         step_time_s=durations_s(path.name, step_times),
         cycle=sheet.get("Cycle Index"),
         status=status,
-        kinds={} if status is None else {str(name): kind_of(str(name)) for name in np.unique(status)},
+        kinds={}
+        if status is None
+        else {str(name): kind_of(str(name)) for name in np.unique(status)},
         charge=charge,
         energy=energy,
         unix_time_s=None if stamps is None else stamps_s(stamps, *STAMPS),
@@ -226,5 +212,3 @@ def _pair(sheet: Sheet, charge: list[str], discharge: list[str], unit: str) -> C
     if first is None or second is None:
         return None
     return Counter((first, second), "pair")
-
-

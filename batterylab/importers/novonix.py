@@ -10,8 +10,9 @@ from batterylab.importers.text import read_sheet, read_text, stamps_s
 from batterylab.importers.vendortable import Counter, VendorTable, refuse
 
 STAMPS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %I:%M:%S %p")
-_LINE = re.compile(r"^(Channel|Serial Number|CellID|Protocol|Description|Version):[ \t]*(.*?)[ \t]*$",
-                   re.MULTILINE)  # fmt: skip
+_LINE = re.compile(
+    r"^(Channel|Serial Number|CellID|Protocol|Description|Version):[ \t]*(.*?)[ \t]*$", re.MULTILINE
+)
 
 
 def matches(path: Path, head: bytes) -> bool:
@@ -31,10 +32,12 @@ def read(path: Path) -> VendorTable:
     preamble, found, data = text.partition("[Data]")
     lines = [line.strip('"') for line in data.strip().splitlines()]
     if not found or len(lines) < 2:
-        raise refuse(path.name, "there is no [Data] with rows", "nothing was measured, or cut short")
+        raise refuse(
+            path.name, "there is no [Data] with rows", "nothing was measured, or cut short"
+        )
     sheet = read_sheet(path, "\n".join(lines), 0)
     sheet.first_line += preamble.count("\n") + 1
-    about = {key: value for key, value in _LINE.findall(preamble.partition("[End Summary]")[0])}
+    about = dict(_LINE.findall(preamble.partition("[End Summary]")[0]))
     serial = about.pop("Serial Number", "") or about.pop("CellID", "")
     temperature = sheet.get("Temperature", "degC")
     stamps = sheet.text("Date and Time")

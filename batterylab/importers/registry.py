@@ -10,13 +10,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import IO
 
 from batterylab.importers import arbin, bdf, biologic, labview, maccor, named, neware, novonix
 from batterylab.importers.vendortable import VendorTable, refuse
 
 READERS: tuple[ModuleType, ...] = (
-    neware, arbin, maccor, biologic, novonix, bdf, named, labview,
-)  # fmt: skip
+    neware,
+    arbin,
+    maccor,
+    biologic,
+    novonix,
+    bdf,
+    named,
+    labview,
+)
 FORMATS = (
     "Neware .nda .ndax .csv, Arbin .res .csv, Maccor text, BioLogic .mpr .mpt, Novonix .csv, "
     "BDF .csv .parquet, Landt, Bitrode, BaSyTec .csv, LabVIEW .lvm"
@@ -49,7 +57,8 @@ def read_vendor_file(path: Path) -> VendorTable:
     if path.stat().st_size == 0:
         raise refuse(path.name, "the file is empty", "fetch it again from the cycler")
     with _unpacked(path) as member:
-        return reader_of(member).read(member)  # type: ignore[no-any-return]
+        table: VendorTable = reader_of(member).read(member)
+        return table
 
 
 def reader_of(path: Path) -> ModuleType:
@@ -86,13 +95,13 @@ def _unpacked(path: Path) -> Iterator[Path]:
                 raise refuse(path.name, f"unpacks to {members[0].file_size} bytes: refused")
             target = Path(folder, f"member{Path(members[0].filename).suffix.lower()}")
             with archive.open(members[0]) as source, target.open("wb") as sink:
-                _copy(source, sink, path.name)  # type: ignore[arg-type]
+                _copy(source, sink, path.name)
             yield target
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise refuse(path.name, f"not a zip file, or damaged: {error}", "fetch it again") from None
 
 
-def _copy(source, sink, name: str) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _copy(source: IO[bytes], sink: IO[bytes], name: str) -> None:
     """Copy a member and stop at the limit, whatever its header says."""
     written = 0
     while block := source.read(1 << 20):

@@ -14,6 +14,9 @@ A step is a *full discharge*, and is marked ``measure="capacity"``, if
    the window of the upper voltage; or no charge stands before it in the file, and the voltage
    just before it, or in its first row, lies within 5 % of the window of the upper one.
 
+A mean over different rates would be none: of several currents (10 % apart) only the discharges
+of the commonest are marked, of equally common ones those of the lowest.
+
 The window is the cell type's; without a study, the file's lowest and highest voltage, if they
 lie at least 0.5 V apart.
 """
@@ -32,6 +35,9 @@ Floats = NDArray[np.float64]
 BEGINS, ENDS = 0.02, 0.002
 #: longest pulse in s
 PULSE_S = 60.0
+#: longest interval between the samples of a pulse that says something of resistance, in s
+LONGEST_INTERVAL_S = 10.0
+SAME_CURRENT = 0.1
 CONSTANT = 0.05
 AT_LIMIT, NEAR_FULL = 0.02, 0.05
 LEAST_WINDOW_V = 0.5
@@ -91,8 +97,9 @@ def directions(current_A: Floats) -> NDArray[np.int8]:
     return np.where(last >= 0, values[last], 0).astype(np.int8)
 
 
-def find_steps(table: VendorTable, first: NDArray[np.bool_], passed_Ah: Floats,
-               window: Window | None) -> list[StepRow]:  # fmt: skip
+def find_steps(
+    table: VendorTable, first: NDArray[np.bool_], passed_Ah: Floats, window: Window | None
+) -> list[StepRow]:
     """Return the steps of a measurement.
 
     Parameters
@@ -128,8 +135,7 @@ def _own_window(voltage_V: Floats) -> Window | None:
     return window if window.width_V >= LEAST_WINDOW_V else None
 
 
-def _step(table: VendorTable, number: int, a: int, b: int, largest_A: float,
-          cycle: int) -> StepRow:  # fmt: skip
+def _step(table: VendorTable, number: int, a: int, b: int, largest_A: float, cycle: int) -> StepRow:
     current_A, voltage_V = table.current_A[a : b + 1], table.voltage_V[a : b + 1]
     kind = _kind(table, a, b, largest_A)
     end_s = float(table.time_s[b])
@@ -193,7 +199,8 @@ def _is_noise(table: VendorTable, current_A: Floats, largest_A: float) -> bool:
 def _pulses(table: VendorTable, steps: list[StepRow]) -> list[StepRow]:
     """Name short steps of constant current between rests pulses.
 
-    A pulse that discharges and is sampled at least every 1.5 s is marked ``measure="dcir"``.
+    A pulse that is sampled at least every 10 s is marked ``measure="dcir"``, or
+    ``dcir_charge``.
     """
     result = list(steps)
     for before, step, after in zip(steps, steps[1:], steps[2:], strict=False):
@@ -202,17 +209,19 @@ def _pulses(table: VendorTable, steps: list[StepRow]) -> list[StepRow]:
             continue
         times_s = table.time_s[step.first_row : step.last_row + 1]
         longest_s = float(np.diff(times_s, prepend=step.start_s).max())
-        measure = "dcir" if step.kind == "discharge" and longest_s <= 1.5 else ""
+        name = "dcir" if step.kind == "discharge" else "dcir_charge"
+        measure = name if longest_s <= LONGEST_INTERVAL_S <= 10 * step.duration_s else ""
         result[step.step_index] = replace(step, kind="pulse", measure=measure)
     return result
 
 
-def _measured(table: VendorTable, steps: list[StepRow], passed_Ah: Floats,
-              window: Window | None) -> list[StepRow]:  # fmt: skip
+def _measured(
+    table: VendorTable, steps: list[StepRow], passed_Ah: Floats, window: Window | None
+) -> list[StepRow]:
     """Mark the full discharges; see the module's rules."""
     if window is None:
         return steps
-    result = []
+    found: list[tuple[int, float]] = []
     full: bool | None = None  # not known yet
     for step in steps:
         rows = slice(step.first_row, step.last_row + 1)
@@ -223,11 +232,28 @@ def _measured(table: VendorTable, steps: list[StepRow], passed_Ah: Floats,
             started_full = full if full is not None else _looks_full(table, step, window)
             empty = float(voltage_V.min()) <= window.lower_V + AT_LIMIT * window.width_V
             if started_full and empty and _constant(table.current_A[rows], passed_Ah[rows]):
-                step = replace(step, measure="capacity", ended_by="voltage")  # noqa: PLW2901
+                found.append((step.step_index, abs(float(np.median(table.current_A[rows])))))
             full = False
         elif step.kind in ("pulse", "other", "hold"):
             full = False
-        result.append(step)
+    return _mark(steps, found)
+
+
+def _mark(steps: list[StepRow], found: list[tuple[int, float]]) -> list[StepRow]:
+    """Mark the full discharges of the commonest current, the lowest of equals."""
+    groups: list[list[tuple[int, float]]] = []
+    for number, current_A in found:
+        for group in groups:
+            if abs(current_A - group[0][1]) <= SAME_CURRENT * group[0][1]:
+                group.append((number, current_A))
+                break
+        else:
+            groups.append([(number, current_A)])
+    result = list(steps)
+    if groups:
+        chosen = max(groups, key=lambda group: (len(group), -group[0][1]))
+        for number, _ in chosen:
+            result[number] = replace(steps[number], measure="capacity", ended_by="voltage")
     return result
 
 

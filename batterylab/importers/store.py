@@ -123,7 +123,7 @@ class Importer:
         except BatterylabError as error:
             return Imported(path, "failed", error=error)
         except (MemoryError, OSError) as error:
-            what = refuse(path.name, f"cannot be read: {error}" or "too large for the memory")
+            what = refuse(path.name, f"cannot be read: {error or 'too large for the memory'}")
             return Imported(path, "failed", error=what)
 
     def all(self, paths: Iterable[Path], each: Callable[[Imported], None]) -> list[Imported]:
@@ -156,11 +156,17 @@ class Importer:
         self.known.add(entry)
         if self.target.study is not None:
             self.target.study.log.append(
-                "recording", stated.operator, serial=entry.serial, seal=entry.seal,
-                path=f"{stored.parent.name}/{stored.name}", source="import", file=path.name,
-            )  # fmt: skip
-        return Imported(path, "stored", stored, entry.serial, entry.seal,
-                        recording.with_seal(entry.seal))  # fmt: skip
+                "recording",
+                stated.operator,
+                serial=entry.serial,
+                seal=entry.seal,
+                path=f"{stored.parent.name}/{stored.name}",
+                source="import",
+                file=path.name,
+            )
+        return Imported(
+            path, "stored", stored, entry.serial, entry.seal, recording.with_seal(entry.seal)
+        )
 
     @staticmethod
     def _all_there(twins: list[Twin], serial: str) -> bool:
@@ -178,8 +184,11 @@ class Importer:
         if table.serial and (table.serial_sure or table.serial in listed):
             return table.serial
         said = f" (its metadata says {table.serial!r})" if table.serial else ""
-        raise refuse(name, f"which cell it is cannot be told from the file{said}",
-                     "name it with --cell SERIAL")  # fmt: skip
+        raise refuse(
+            name,
+            f"which cell it is cannot be told from the file{said}",
+            "name it with --cell SERIAL",
+        )
 
     def placed(self, serial: str, where: str) -> tuple[str, str]:
         """Return supplier and lot of a serial: from the study's cells, else as stated.
@@ -202,8 +211,10 @@ class Importer:
                 f"{where}: the study {study.definition.name!r} has no cell {serial!r}",
                 hint=f"add it to {study.path / 'cells.csv'}, or name another with --cell",
             )
-        for given, there, what in ((stated.supplier, cell.supplier, "supplier"),
-                                   (stated.lot, cell.lot, "lot")):  # fmt: skip
+        for given, there, what in (
+            (stated.supplier, cell.supplier, "supplier"),
+            (stated.lot, cell.lot, "lot"),
+        ):
             if given and given != there:
                 raise BatterylabError(
                     f"{where}: cell {serial!r} is of {what} {there!r}, not {given!r}",
@@ -221,6 +232,7 @@ def _double(name: str, serial: str, twin: Twin) -> BatterylabError:
     how = "the same file" if twin.same_bytes else "the same measurement, row by row"
     whose = "this cell" if twin.serial == serial else f"cell {twin.serial!r}"
     return refuse(
-        name, f"{how} is already in the archive for {whose}, from {twin.file}",
+        name,
+        f"{how} is already in the archive for {whose}, from {twin.file}",
         "one measurement belongs to one cell once: which file is the copy?",
-    )  # fmt: skip
+    )

@@ -26,13 +26,12 @@ FACTORS: dict[str, dict[str, float]] = {
     "V": {"": 1.0, "V": 1.0, "mV": 1e-3, "uV": 1e-6},
     "Ah": {"": 1.0, "Ah": 1.0, "mAh": 1e-3, "uAh": 1e-6, "As": 1 / 3600.0, "mAs": 1e-3 / 3600.0},
     "Wh": {"": 1.0, "Wh": 1.0, "mWh": 1e-3, "uWh": 1e-6, "Ws": 1 / 3600.0, "mWs": 1e-3 / 3600.0},
-    "degC": {"": 1.0, "C": 1.0, "°C": 1.0, "degC": 1.0, "oC": 1.0,
-             "\ufffdC": 1.0},
+    "degC": {"": 1.0, "C": 1.0, "°C": 1.0, "degC": 1.0, "oC": 1.0, "\ufffdC": 1.0},
     "Hz": {"": 1.0, "Hz": 1.0, "kHz": 1e3},
     "ohm": {"": 1.0, "Ohm": 1.0, "ohm": 1.0, "mOhm": 1e-3},
     "deg": {"": 1.0, "deg": 1.0},
     "1": {"": 1.0, "1": 1.0},
-}  # fmt: skip
+}
 _HEADER = re.compile(r"^\s*(.*?)\s*(?:\(([^()]*)\)|\[([^\[\]]*)\]|\s*/\s*([^/]+?))?\s*$")
 _DURATION = re.compile(
     r"\s*(?:(\d+)\s*d\s*)?(\d+):(\d{1,2}):(\d{1,2}(?:\.\d+)?)\s*\Z", re.IGNORECASE
@@ -149,8 +148,9 @@ class Sheet:
         values = self.get(names, quantity)
         if values is None:
             wanted = names if isinstance(names, str) else " or ".join(names)
-            raise refuse(self.name, f"the column {wanted!r} is missing",
-                         "export the file with all columns")  # fmt: skip
+            raise refuse(
+                self.name, f"the column {wanted!r} is missing", "export the file with all columns"
+            )
         return values
 
     def text(self, names: str | Sequence[str]) -> NDArray[Any] | None:
@@ -183,8 +183,11 @@ class Sheet:
         lowered = {key.lower(): factor for key, factor in known.items()}
         if unit.lower() in lowered:
             return lowered[unit.lower()]
-        raise refuse(self.name, f"column {header!r}: unit {unit!r} is not one of {quantity}",
-                     f"known: {', '.join(key for key in known if key)}")  # fmt: skip
+        raise refuse(
+            self.name,
+            f"column {header!r}: unit {unit!r} is not one of {quantity}",
+            f"known: {', '.join(key for key in known if key)}",
+        )
 
     def _numbers(self, header: str) -> Floats:
         raw = self.columns[header]
@@ -194,13 +197,18 @@ class Sheet:
         values = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64, copy=True)
         bad = np.flatnonzero(np.isnan(values) & ~texts.str.lower().isin(["", "nan"]).to_numpy())
         if len(bad) and _is_decimal_comma(texts.iloc[bad[0]]):
-            values = pd.to_numeric(texts.str.replace(",", "."), errors="coerce").to_numpy(np.float64)
+            values = pd.to_numeric(texts.str.replace(",", "."), errors="coerce").to_numpy(
+                np.float64
+            )
             bad = np.flatnonzero(np.isnan(values))
         if len(bad):
             row = int(bad[0])
             where = f"line {row + self.first_line}" if self.first_line else f"row {row}"
-            raise refuse(self.name, f"{where}, column {header!r}: {texts.iloc[row][:40]!r} "
-                         "is not a number", "export the file again")  # fmt: skip
+            raise refuse(
+                self.name,
+                f"{where}, column {header!r}: {texts.iloc[row][:40]!r} is not a number",
+                "export the file again",
+            )
         return values
 
 
@@ -236,13 +244,23 @@ def read_sheet(path: Path, text: str, header_line: int, separator: str = ",") ->
         raise refuse(path.name, "a line is too long to be a row of data")
     fields = rows[0].count(separator)
     if rows[-1].count(separator) < fields and len(rows) > 1:
-        raise refuse(path.name, f"line {header_line + 1 + len(rows)} is cut short",
-                     "the file was truncated: fetch it again")  # fmt: skip
+        raise refuse(
+            path.name,
+            f"line {header_line + 1 + len(rows)} is cut short",
+            "the file was truncated: fetch it again",
+        )
     width = max(len(headers), fields + 1)
     names = headers + [f"unnamed {number}" for number in range(len(headers), width)]
     try:
-        frame = pd.read_csv(io.StringIO("\n".join(rows)), sep=separator, names=names, header=None,
-                            keep_default_na=False, index_col=False, low_memory=False)  # fmt: skip
+        frame = pd.read_csv(
+            io.StringIO("\n".join(rows)),
+            sep=separator,
+            names=names,
+            header=None,
+            keep_default_na=False,
+            index_col=False,
+            low_memory=False,
+        )
     except (pd.errors.ParserError, ValueError) as error:
         raise refuse(path.name, f"not a table: {error}", "export the file again") from None
     columns = {str(name): frame[name].to_numpy() for name in frame.columns}

@@ -196,9 +196,8 @@ def read_card(scorecard: Any) -> Card:
         raise BatterylabError(
             f"a scorecard of schema {plain(found)!r} cannot be reported", hint=f"expected {SCHEMA}"
         )
-    recordings = [
-        {key: text(row, key) for key in map(str, row)} for row in records(scorecard.get("recordings"))
-    ]
+    rows = records(scorecard.get("recordings"))
+    recordings = [{key: text(row, key) for key in map(str, row)} for row in rows]
     times = {row["seal"]: row.get("start_utc", "") for row in recordings if row.get("seal")}
     features = {
         name: _characteristic(name, item, times)

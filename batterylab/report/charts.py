@@ -38,7 +38,7 @@ FAR = 1.0
 
 def six(characteristic: Characteristic, suppliers: Sequence[str]) -> tuple[Figure, ...]:
     """Return the six charts in their places, left to right and top to bottom."""
-    draw: tuple[tuple[str, str, Callable[..., str]], ...] = (
+    draw: tuple[tuple[str, str, Callable[..., None]], ...] = (
         ("histogram", "Distribution and limits", _histogram),
         ("lots", "Values by lot", _lots),
         ("means", "Mean of each supplier, 95 % interval", _means),
@@ -73,7 +73,7 @@ def overview(characteristics: Sequence[Characteristic], suppliers: Sequence[str]
     names = ", ".join(one.label for one in shown)
     return Figure(
         "overview",
-        "Means with 95 % intervals. Small ticks are lot means, dashed red lines limits, where near.",
+        "Means with 95 % intervals. Small ticks are lot means, dashed lines are limits.",
         f"Means and intervals of {names} for {', '.join(suppliers)}.",
         svg,
         174.0,
@@ -85,7 +85,7 @@ def _drawn(
     suppliers: Sequence[str],
     key: str,
     caption: str,
-    draw: Callable[..., Any],
+    draw: Callable[..., None],
     alt: str,
 ) -> Figure:
     with style(f"{characteristic.name}-{key}"):
@@ -162,7 +162,7 @@ def _histogram(drawing: Any, one: Characteristic, suppliers: Sequence[str]) -> N
     """Draw a histogram for each supplier, one below the other on the same scale."""
     import numpy as np
 
-    ax = axes(drawing, 20.0, 10.5, 3.0, 4.0)
+    ax = axes(drawing, 22.0, 10.5, 3.0, 4.0)
     values = [value.value for value in one.values]
     if not values:
         return _empty(ax, "no values")
@@ -186,9 +186,13 @@ def _histogram(drawing: Any, one: Characteristic, suppliers: Sequence[str]) -> N
     return None
 
 
-def _lot_groups(one: Characteristic, suppliers: Sequence[str]) -> list[tuple[int, str, list[float]]]:
-    """Return (place of the supplier, lot, values) in the order of the axis."""
-    groups: list[tuple[int, str, list[float]]] = []
+#: place of the supplier, lot, values
+_Group = tuple[int, str, list[float]]
+
+
+def _lot_groups(one: Characteristic, suppliers: Sequence[str]) -> list[_Group]:
+    """Return the lots in the order of the axis."""
+    groups: list[_Group] = []
     for place, name in enumerate(suppliers):
         mine = one.of(name)
         for lot in sorted({value.lot for value in mine}):
@@ -219,12 +223,12 @@ def _lots(drawing: Any, one: Characteristic, suppliers: Sequence[str]) -> None:
     return None
 
 
-def _lot_names(ax: "Axes", groups: list[tuple[int, str, list[float]]]) -> None:
+def _lot_names(ax: "Axes", groups: list[_Group]) -> None:
     step = max(1, math.ceil(len(groups) / 24))
     crowded = len(groups) > 9 or max(len(lot) for _, lot, _ in groups) > 6
     ax.set_xticks(range(0, len(groups), step))
     ax.set_xticklabels(
-        [short(lot, 8) or "no lot" for _, lot, _ in groups[::step]],
+        [short(lot, 7) or "no lot" for _, lot, _ in groups[::step]],
         rotation=90 if crowded else 0,
         fontsize=6.5 if crowded else 7.5,
     )
@@ -244,7 +248,7 @@ def _thinned(values: Sequence[float], most: int) -> list[float]:
 
 
 def _means(drawing: Any, one: Characteristic, suppliers: Sequence[str]) -> None:
-    ax = axes(drawing, 20.0, 10.5, 3.0, 4.0)
+    ax = axes(drawing, 22.0, 10.5, 3.0, 4.0)
     if _draw_means(ax, one, suppliers, labels=True):
         ax.set_xlabel(short(one.label, 48))
 
@@ -349,7 +353,7 @@ def _thinned_run(run: list[tuple[int, Value]]) -> list[tuple[int, Value]]:
 
 def _spread(drawing: Any, one: Characteristic, suppliers: Sequence[str]) -> None:
     """Draw standard deviations between lots and between cells, and that of the bench."""
-    ax = axes(drawing, 26.0, 10.5, 3.0, 4.0)
+    ax = axes(drawing, 27.0, 10.5, 3.0, 4.0)
     rows = _spread_rows(one, suppliers)
     known = [sd for _, _, sd, _, _ in rows if sd is not None]
     if not known:
@@ -373,7 +377,8 @@ def _spread(drawing: Any, one: Characteristic, suppliers: Sequence[str]) -> None
     ax.set_xlim(0, edge)
     ax.grid(axis="x", color=HAIR, linewidth=0.4)
     ax.set_axisbelow(True)
-    ax.set_xlabel(f"standard deviation ({short(one.unit, 12)})" if one.unit else "standard deviation")
+    unit = f" ({short(one.unit, 12)})" if one.unit else ""
+    ax.set_xlabel(f"standard deviation{unit}")
     return None
 
 

@@ -215,7 +215,7 @@ def _remarks(one: Characteristic) -> list[str]:
     else:
         remarks = ["The study sets no limits on this characteristic."]
     if one.measurement.get("corrected") is not True:
-        remarks.append("The spread includes that of the bench: it is not corrected for measurement.")
+        remarks.append("The spread includes that of the bench: it is not corrected for it.")
     return remarks
 
 

@@ -65,7 +65,8 @@ def style(key: str) -> Iterator[None]:
     """Draw with the report's type and lines; `key` makes the identifiers in the SVG unique."""
     from matplotlib import rc_context
 
-    with rc_context({**_RC, "svg.hashsalt": key}):
+    settings: Any = {**_RC, "svg.hashsalt": key}
+    with rc_context(settings):
         yield
 
 

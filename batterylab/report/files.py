@@ -50,17 +50,28 @@ def write(
     EnvironmentFailedError
         If the disk refuses, or typst cannot set the page.
     """
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown:
-        raise BatterylabError(
-            f"unknown format {unknown[0]!r}", hint=f"one or more of {', '.join(FORMATS)}"
-        )
+    chosen = checked_formats(formats)
     card = read_card(scorecard)
-    contents = _contents(study, card, list(dict.fromkeys(formats)), table, fits)
+    contents = _contents(study, card, chosen, table, fits)
     folder = Path(study.results)
     return {
         name: put(folder / f"report.{name}", content) for name, content in contents.items()
     }
+
+
+def checked_formats(formats: Sequence[str]) -> list[str]:
+    """Return the formats, each once.
+
+    Raises
+    ------
+    BatterylabError
+        If there is none, or one that is not known.
+    """
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown or not formats:
+        what = f"unknown format {unknown[0]!r}" if unknown else "no format is named"
+        raise BatterylabError(what, hint=f"one or more of {', '.join(FORMATS)}")
+    return list(dict.fromkeys(formats))
 
 
 def png(

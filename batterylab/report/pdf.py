@@ -9,7 +9,7 @@ import json
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from batterylab.errors import EnvironmentFailedError
 from batterylab.report.model import Document, Panels, Table
@@ -99,7 +99,7 @@ def _compile(
         attempts = [(True, []), (False, [])]
     failure = ""
     for own_fonts, standards in attempts:
-        compiler = typst.Compiler(
+        compiler: Any = cast(Any, typst.Compiler)(
             TEMPLATE.encode(),
             font_paths=[str(_fonts_folder())],
             ignore_system_fonts=own_fonts,

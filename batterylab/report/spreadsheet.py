@@ -31,7 +31,8 @@ def to_xlsx(card: Card, table: Any = None) -> bytes:
     from openpyxl import Workbook
 
     book = Workbook()
-    book.remove(book.active)
+    for sheet in list(book.worksheets):
+        book.remove(sheet)
     for title, head, rows in _sheets(card, table):
         _fill(book.create_sheet(title), head, rows)
     moment = (card.moment or datetime(1980, 1, 1, tzinfo=UTC)).replace(tzinfo=None)

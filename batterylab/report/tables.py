@@ -10,15 +10,12 @@ from batterylab.report.card import (
     mapping,
     pair,
     records,
-    sequence,
     text,
-    texts,
 )
 from batterylab.report.model import Block, Column, Facts, Paragraph, Section, Table
 from batterylab.report.words import (
     MISSING,
     counted,
-    decimals_for,
     estimate,
     finite,
     interval,
@@ -26,8 +23,19 @@ from batterylab.report.words import (
     number,
     plain,
     probability,
+    significant,
     unit_of,
 )
+
+_INSTRUMENTS = (
+    Column("Role", weight=0.8), Column("Model", weight=1.5), Column("Serial", weight=1.2),
+    Column("Calibration due", weight=1.0), Column("Recordings", "right", 0.8),
+)  # fmt: skip
+_RECORDINGS = (
+    Column("Code", weight=1.0), Column("Serial", weight=1.6), Column("Supplier", weight=1.2),
+    Column("Lot", weight=0.8), Column("Channel", weight=0.8), Column("Protocol", weight=2.0),
+    Column("Start (UTC)", weight=1.8), Column("State", weight=1.0),
+)  # fmt: skip
 
 
 def count(value: Any) -> str:
@@ -189,7 +197,7 @@ def measurement(card: Card) -> Section:
         rows.append((
             one.label, "yes" if found.get("corrected") is True else "no",
             _digits(found.get("repeatability_sd")), _digits(found.get("reproducibility_sd")),
-            estimate(_two(found.get("gauge_sd")), *map(_two, pair(found.get("gauge_interval")))),
+            _spread(found, "gauge_sd", "gauge_interval"),
             with_interval(found, "grr_percent", 0), number(found.get("categories"), 1), size,
         ))  # fmt: skip
     blocks: list[Block] = []
@@ -211,6 +219,11 @@ def _two(value: Any) -> float | None:
     return None if found is None else float(f"{found:.3g}")
 
 
+def _spread(row: dict[str, Any], key: str, interval_key: str) -> str:
+    low, high = pair(row.get(interval_key))
+    return estimate(_two(row.get(key)), _two(low), _two(high))
+
+
 def _digits(value: Any) -> str:
     return number(_two(value))
 
@@ -228,15 +241,12 @@ def components(card: Card) -> Section:
         Column("SD between cells (95 %)", "right", 2.2),
         Column("SD total (95 %)", "right", 2.2),
     )
-    rows = []
-    for one in card.features.values():
-        label = one.label
-        places = one.decimals
-        for name in card.suppliers:
-            if name in one.suppliers:
-                row = one.suppliers[name]
-                spreads = [with_interval(row, key, places) for key in ("sd_lot", "sd_cell", "sd_total")]
-                rows.append((label, name, *spreads))
+    spreads = ("sd_lot", "sd_cell", "sd_total")
+    rows = [
+        (one.label, name,
+         *(with_interval(one.suppliers[name], key, one.decimals) for key in spreads))
+        for one in card.features.values() for name in card.suppliers if name in one.suppliers
+    ]  # fmt: skip
     if not rows:
         return Section("Variance components", (_nothing("No spread can be stated."),))
     said = "Standard deviations (SD)"
@@ -354,17 +364,18 @@ def _fit_rows(card: Card, found: list[dict[str, Any]]) -> list[tuple[str, ...]]:
             if held is not None:
                 key = (text(fit, "model"), name, supplier)
                 groups.setdefault(key, []).append((held, finite(errors.get(name))))
-    rows = []
-    for (model, name, supplier), pairs in sorted(groups.items()):
-        values = [value for value, _ in pairs]
-        errors = [error for _, error in pairs if error is not None]
-        spread = statistics.stdev(values) if len(values) > 1 else None
-        places = decimals_for(values, statistics.median(errors) if errors else spread)
-        rows.append((
-            model, name, supplier, str(len(values)), number(statistics.fmean(values), places),
-            number(_two(spread)), number(_two(statistics.median(errors))) if errors else MISSING,
-        ))  # fmt: skip
-    return rows
+    return [_fit_row(key, pairs) for key, pairs in sorted(groups.items())]
+
+
+def _fit_row(
+    key: tuple[str, str, str], pairs: list[tuple[float, float | None]]
+) -> tuple[str, ...]:
+    values = [value for value, _ in pairs]
+    errors = [error for _, error in pairs if error is not None]
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    error = statistics.median(errors) if errors else None
+    shown = significant(statistics.fmean(values), error or spread)
+    return (*key, str(len(values)), shown, _digits(spread), _digits(error))
 
 
 def exclusions(card: Card) -> Section:
@@ -403,16 +414,8 @@ def traceability(card: Card, evidence: Any = None) -> Section:
     )
     blocks: list[Block] = [Paragraph(said), Facts(tuple(_facts(card, evidence)))]
     if evidence is not None and evidence.instruments:
-        columns = (
-            Column("Role", weight=0.8), Column("Model", weight=1.5), Column("Serial", weight=1.2),
-            Column("Calibration due", weight=1.0), Column("Recordings", "right", 0.8),
-        )  # fmt: skip
-        blocks.append(Table("instruments", "Instruments", columns, evidence.instruments, small=True))
-    columns = (
-        Column("Code", weight=1.0), Column("Serial", weight=1.6), Column("Supplier", weight=1.2),
-        Column("Lot", weight=0.8), Column("Channel", weight=0.8), Column("Protocol", weight=2.0),
-        Column("Start (UTC)", weight=1.8), Column("State", weight=1.0),
-    )  # fmt: skip
+        rows = evidence.instruments
+        blocks.append(Table("instruments", "Instruments", _INSTRUMENTS, rows, small=True))
     rows = tuple(
         (row.get("seal", "")[:8], row.get("serial", ""), row.get("supplier", ""),
          row.get("lot", ""), row.get("channel", ""), row.get("protocol", ""),
@@ -421,7 +424,7 @@ def traceability(card: Card, evidence: Any = None) -> Section:
     )  # fmt: skip
     if rows:
         said = f"Recordings, {len(rows)} in all"
-        blocks.append(Table("recordings", said, columns, rows, small=True))
+        blocks.append(Table("recordings", said, _RECORDINGS, rows, small=True))
     else:
         blocks.append(_nothing("The scorecard lists no recordings."))
     return Section("Traceability", tuple(blocks))
@@ -453,7 +456,3 @@ def _facts(card: Card, evidence: Any) -> list[tuple[str, str]]:
         facts += list(evidence.facts)
     return facts
 
-
-def listed(value: Any) -> str:
-    """Return a list of texts as one line."""
-    return ", ".join(texts(sequence(value)))

@@ -23,7 +23,9 @@ TEMPLATE = r"""
     datetime(year: d.date.at(0), month: d.date.at(1), day: d.date.at(2))
   },
 )
-#set text(font: ("Libertinus Serif", "DejaVu Sans"), size: 10pt, fill: ink, lang: "en", region: "gb")
+#set text(
+  font: ("Libertinus Serif", "DejaVu Sans"), size: 10pt, fill: ink, lang: "en", region: "gb",
+)
 #set par(leading: 0.55em, spacing: 0.8em, justify: false)
 #set page(
   paper: "a4",

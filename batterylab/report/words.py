@@ -132,6 +132,21 @@ def number(value: object, decimals: int | None = None) -> str:
     return text.replace("-", "−") if not text[1:].count("e") else text
 
 
+def significant(value: float, doubt: float | None) -> str:
+    """Return a number with as many digits as its doubt leaves it, from 3 to 8.
+
+    Examples
+    --------
+    >>> significant(4.98765, 0.002)
+    '4.9877'
+    """
+    digits = 4
+    if doubt and math.isfinite(doubt) and value:
+        digits = min(8, max(3, math.ceil(math.log10(abs(value / doubt))) + 1))
+    text = f"{value:.{digits}g}"
+    return text if "e" in text else text.replace("-", "−")
+
+
 def interval(low: object, high: object, decimals: int | None = None) -> str:
     """Return ``4.95 to 5.03``; a side that is not known is a dash, and none gives a dash."""
     if finite(low) is None and finite(high) is None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batterylab._kernels import _cellsim
-from batterylab.simulated.cell import MODES, STATE_COLUMNS, ZERO_degC, CellTruth, SimulatedCell
+from batterylab.simulated.cell import MODES, STATE_COLUMNS, CellTruth, SimulatedCell, ZERO_degC
 
 (INSERTED, POLARITY, STATUS, SLOT, STEP, ELAPSED, AMP_HOURS, WATT_HOURS, STEP_AH, STEP_WH,
  CURRENT, VOLTAGE, TRUE_CURRENT, TRUE_VOLTAGE, FAILED_TEST, FAILED_KIND, EXPECTED, MEASURED,
@@ -126,7 +126,7 @@ class Bank:
         self.run[channel, INSERTED] = 0.0
         self.run[channel, STATUS] = NEVER
         self.serials[channel] = None
-        return self.state[channel].copy()
+        return np.array(self.state[channel])
 
     def advance(
         self, seconds: int

@@ -132,7 +132,8 @@ class SimulatedCell:
 
     def _flux_density(self, electrode: str) -> float:
         """Interfacial current density in A/m2 per ampere of the cell."""
-        active = self._loading(electrode) * self._solid(electrode, "active material volume fraction")
+        active = self._solid(electrode, "active material volume fraction")
+        active *= self._loading(electrode)
         surface = 3.0 * active / self._radius(electrode)
         thickness = self._n(f"{electrode.capitalize()} electrode thickness [m]")
         return 1.0 / (self.area_m2 * surface * thickness)

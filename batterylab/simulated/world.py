@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from batterylab.simulated import bank as b
 from batterylab.simulated.bank import Bank, ChannelErrors, stream
-from batterylab.simulated.cell import ZERO_degC, CellTruth, SimulatedCell
+from batterylab.simulated.cell import CellTruth, SimulatedCell, ZERO_degC
 
 ROOM_degC = 23.0
 SHELF_SPREAD_K = 0.1
@@ -117,7 +117,7 @@ class World:
     def state_of(self, serial: str) -> NDArray[np.float64]:
         """Return the state of a cell wherever it is."""
         if serial in self.seat_of:
-            return self.bank.state[self.by_name[self.seat_of[serial]].cycler_index]
+            return np.array(self.bank.state[self.by_name[self.seat_of[serial]].cycler_index])
         if serial not in self.shelf_state:
             self.shelf_state[serial] = self.cells[serial].rest_state(SHIPPED_SOC, ROOM_degC)
         return self.shelf_state[serial]

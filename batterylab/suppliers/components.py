@@ -293,9 +293,7 @@ def pivots(
         sample.df_between, LOTS, count))  # fmt: skip
     weights = 1.0 / np.maximum(lot[:, None] + cell[:, None] / sample.counts, 1e-300)
     total_weight = weights.sum(axis=1)
-    mean = (weights @ (sample.means - sample.mean)) * 0.0 + np.sum(
-        weights * sample.means, axis=1
-    ) / total_weight
+    mean = sample.mean + (weights @ (sample.means - sample.mean)) / total_weight
     return Pivots(mean - normal / np.sqrt(total_weight), _without(cell, gauge), lot)
 
 

@@ -1,0 +1,317 @@
+"""A run as a process of its own: it survives the terminal, can be asked, and can be stopped.
+
+In the study's folder ``run/``: ``lock`` is held while the runner lives, ``pid`` names it,
+``status.json`` says how far it is, ``socket`` takes ``stop``, ``output`` has what it said.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from batterylab.bench.guard import GuardProcess
+from batterylab.bench.session import open_work, recover, run_study
+from batterylab.errors import BatterylabError, EnvironmentFailedError, SafetyStopError
+from batterylab.study import Study
+
+STATUS_EVERY_s = 0.5
+STARTUP_s = 60.0
+STOP_s = 120.0
+
+
+def run_folder(study: Study) -> Path:
+    """Return where a running process of the study keeps its files."""
+    return study.path / "run"
+
+
+def _locked(path: Path) -> IO[str] | None:
+    """Return the open lock file if nobody else holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stream = path.open("a+")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        stream.close()
+        return None
+    return stream
+
+
+def bench_lock(study: Study) -> Path:
+    """Return the lock that all studies on the same cyclers share."""
+    from batterylab.bench.benchfile import BenchFile, role_of
+
+    file = BenchFile.open(study.bench_path, study.cell_type)
+    cyclers = sorted(e.address for e in file.instruments.values() if role_of(e.model) == "cycler")
+    digest = hashlib.sha256("\n".join(cyclers).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"batterylab-{os.getuid()}-{digest}.lock"
+
+
+def is_running(study: Study) -> bool:
+    """Say whether a runner of this study lives."""
+    lock = run_folder(study) / "lock"
+    if not lock.exists():
+        return False
+    stream = _locked(lock)
+    if stream is None:
+        return True
+    stream.close()
+    return False
+
+
+def status_of(study: Study) -> dict[str, Any]:
+    """Return what the last or current run says of itself."""
+    path = run_folder(study) / "status.json"
+    data: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        data = json.loads(path.read_text(encoding="utf-8"))
+    data["is_running"] = is_running(study)
+    if not data["is_running"] and data.get("phase") not in (None, "ended"):
+        data["phase"] = "died"
+    data["loaded"] = study.log.occupied()
+    guard = run_folder(study) / "guard.json"
+    if guard.exists():
+        data["guard"] = json.loads(guard.read_text(encoding="utf-8"))
+    return data
+
+
+class _Board:
+    """Keeps status.json true, and hears who wants to stop."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.reason = ""
+        self._written = 0.0
+        self._server: socket.socket | None = None
+
+    def write(self, data: dict[str, Any], *, force: bool = False) -> None:
+        now = time.monotonic()
+        if not force and now - self._written < STATUS_EVERY_s:
+            return
+        self._written = now
+        temporary = self.folder / "status.tmp"
+        temporary.write_text(json.dumps({"pid": os.getpid(), **data}), encoding="utf-8")
+        temporary.replace(self.folder / "status.json")
+
+    def stop(self, reason: str) -> None:
+        self.reason = self.reason or reason
+
+    def listen(self) -> None:
+        """Open the socket; its path may be long, so it is bound through the folder."""
+        path = self.folder / "socket"
+        path.unlink(missing_ok=True)
+        self._server = socket.socket(socket.AF_UNIX)
+        with _short(path) as short:
+            self._server.bind(short)
+        self._server.listen()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        server = self._server
+        while server is not None:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            with connection, contextlib.suppress(OSError):
+                word = connection.recv(100).decode("ascii", "replace").strip()
+                if word == "stop":
+                    self.stop("stopped by the operator")
+                connection.sendall(b"ok\n" if word == "stop" else b"unknown\n")
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            (self.folder / "socket").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """Yield a short name for a socket's path: their length is limited to about 100 bytes."""
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        yield f"/proc/self/fd/{handle}/{path.name}"
+    finally:
+        os.close(handle)
+
+
+def run_here(
+    study: Study, operator: str, report: Callable[[dict[str, Any]], None] | None = None,
+    *, takes_interrupt: bool = True,
+) -> list[tuple[Path, str]]:  # fmt: skip
+    """Run the study in this process, with a guard beside it.
+
+    Parameters
+    ----------
+    takes_interrupt : bool
+        Whether SIGINT ends the run as SIGTERM does; otherwise it raises KeyboardInterrupt.
+
+    Returns
+    -------
+    list of (Path, str)
+        Each sealed recording, and why its channel was stopped; empty if it was not.
+
+    Raises
+    ------
+    EnvironmentFailedError
+        If the study or its bench is in use, or an instrument is lost.
+    SafetyStopError
+        If a channel was stopped for safety.
+    KeyboardInterrupt
+        If the run was stopped from outside; all channels are safe.
+    """
+    folder = run_folder(study)
+    lock = _locked(folder / "lock")
+    shared = _locked(bench_lock(study)) if lock else None
+    if lock is None or shared is None:
+        if lock:
+            lock.close()
+        whose = "this study" if lock is None else "another study on this bench"
+        raise EnvironmentFailedError(f"{whose} is running", hint="`batterylab status`")
+    (folder / "guard.json").unlink(missing_ok=True)
+    (folder / "pid").write_text(str(os.getpid()), encoding="utf-8")
+    board = _Board(folder)
+    before = signal.signal(signal.SIGTERM, lambda *_: board.stop("SIGTERM"))
+    interrupt = signal.getsignal(signal.SIGINT)
+    if takes_interrupt:
+        signal.signal(signal.SIGINT, lambda *_: board.stop("SIGINT"))
+    try:
+        return _guarded(study, operator, board, report)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupt)
+        board.close()
+        (folder / "pid").unlink(missing_ok=True)
+        shared.close()
+        lock.close()
+
+
+def _guarded(
+    study: Study, operator: str, board: _Board, report: Callable[[dict[str, Any]], None] | None
+) -> list[tuple[Path, str]]:
+    board.write({"phase": "starting"}, force=True)
+    board.listen()
+    code, message = 1, ""
+    guard: GuardProcess | None = None
+    try:
+        recover(study, operator)
+        guard = GuardProcess(study.path, list(study.log.occupied()))
+
+        def look() -> str:
+            assert guard is not None  # noqa: S101
+            guard.beat()
+            return board.reason
+
+        def tell(data: dict[str, Any]) -> None:
+            board.write(data)
+            if report:
+                report(data)
+
+        done = run_study(study, operator, report=tell, should_stop=look)
+        stopped = {path.parent.name: why for path, why in done if why}
+        if board.reason:
+            raise KeyboardInterrupt(board.reason)
+        if stopped:
+            lines = [f"{serial}: {why}" for serial, why in stopped.items()]
+            raise SafetyStopError("stopped for safety:\n  " + "\n  ".join(lines))
+        code, message = 0, f"{len(done)} recordings"
+        return done
+    except BatterylabError as error:
+        code, message = error.exit_code, str(error)
+        raise
+    except KeyboardInterrupt as error:
+        code, message = 130, str(error) or "interrupted"
+        raise
+    finally:
+        if guard is not None:
+            guard.dismiss()
+        board.write({"phase": "ended", "exit_code": code, "message": message}, force=True)
+
+
+def start_detached(study: Study, operator: str) -> int:
+    """Start the runner as a process of its own session and return its number.
+
+    Raises
+    ------
+    EnvironmentFailedError
+        If it runs already, or does not come up.
+    """
+    if is_running(study):
+        raise EnvironmentFailedError("this study is running", hint="`batterylab status`")
+    folder = run_folder(study)
+    folder.mkdir(exist_ok=True)
+    (folder / "status.json").unlink(missing_ok=True)
+    with (folder / "output").open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "batterylab.bench.process", str(study.path), operator],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+    deadline = time.monotonic() + STARTUP_s
+    while time.monotonic() < deadline:
+        if (folder / "status.json").exists():
+            return process.pid
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    text = (folder / "output").read_text(errors="replace").strip().splitlines()
+    raise EnvironmentFailedError(f"the runner did not start: {text[-1] if text else 'no output'}")
+
+
+def stop(study: Study) -> dict[str, Any]:
+    """Ask the runner to put every channel in its safe state, and wait until it has ended.
+
+    Raises
+    ------
+    EnvironmentFailedError
+        If it does not end; the guard is still there.
+    """
+    if not is_running(study):
+        return status_of(study)
+    path = run_folder(study) / "socket"
+    try:
+        client = socket.socket(socket.AF_UNIX)
+        with client, _short(path) as short:
+            client.settimeout(5)
+            client.connect(short)
+            client.sendall(b"stop\n")
+            client.recv(100)
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.kill(int((run_folder(study) / "pid").read_text()), signal.SIGTERM)
+    deadline = time.monotonic() + STOP_s
+    while is_running(study):
+        if time.monotonic() > deadline:
+            raise EnvironmentFailedError("the runner does not end", hint="switch the bench off")
+        time.sleep(0.1)
+    return status_of(study)
+
+
+def has_work(study: Study) -> int:
+    """Return how many recordings the loaded cells still need."""
+    return sum(len(loaded) for loaded in open_work(study).values())
+
+
+def main() -> None:
+    """Entry of the detached runner: study and operator."""
+    try:
+        study = Study.open(Path(sys.argv[1]))
+        run_here(study, sys.argv[2])
+    except BatterylabError as error:
+        print(f"Error: {error}", file=sys.stderr, flush=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""`batterylab bench`: check or simulate a bench of instruments."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from batterylab.bench.benchfile import BenchFile
+    from batterylab.study import Study
+
+PLACE = click.argument("place", metavar="BENCH", type=click.Path(path_type=Path))
+
+
+def _open(place: Path) -> tuple["BenchFile", "Study | None"]:
+    """Return the bench file of a study's folder, or a file by itself."""
+    from batterylab.bench.benchfile import BenchFile
+    from batterylab.errors import BatterylabError
+    from batterylab.study import Study
+
+    if place.is_dir():
+        study = Study.open(place)
+        if not study.bench_path.exists():
+            raise BatterylabError(f"{place}: there is no bench.yaml here")
+        return BenchFile.open(study.bench_path, study.cell_type), study
+    return BenchFile.open(place), None
+
+
+@click.group()
+def bench() -> None:
+    """Check or simulate a bench; BENCH is a study's folder or a bench.yaml."""
+
+
+@bench.command()
+@PLACE
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
+def check(place: Path, as_json: bool) -> None:
+    """Ask every instrument who it is."""
+    from batterylab.bench.clock import clock_for
+    from batterylab.cli import echo_json
+    from batterylab.drivers.catalogue import open_instrument
+    from batterylab.errors import BatterylabError, EnvironmentFailedError
+
+    file, _ = _open(place)
+    clock = clock_for(file.clock_address)
+    found: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    for name, entry in file.instruments.items():
+        try:
+            driver = open_instrument(name, entry.model, entry.address, entry.serial, clock)
+        except BatterylabError as error:
+            failed[name] = str(error)
+            continue
+        identity = driver.identity()
+        found[name] = f"{identity.maker} {identity.model} {identity.serial} {identity.firmware}"
+        driver.close()
+    if as_json:
+        echo_json({"answering": found, "failed": failed})
+    else:
+        for name, text in found.items():
+            click.echo(f"{name:<12} {text}")
+    if failed:
+        raise EnvironmentFailedError("\n".join(failed.values()))
+
+
+@bench.command()
+@PLACE
+def simulate(place: Path) -> None:
+    """Serve the bench's instruments on this machine until Ctrl-C, with a study's cells."""
+    from batterylab.errors import BatterylabError
+    from batterylab.simulated.process import run
+
+    _, study = _open(place)
+    if study is None or not (study.path / "simulation.yaml").exists():
+        raise BatterylabError(
+            f"{place}: a simulated bench needs a study with simulation.yaml",
+            hint="`batterylab study init DIR` writes one",
+        )
+    click.echo("the simulated bench runs; Ctrl-C ends it", err=True)
+    run(study.path)
+
+
+@bench.command()
+@PLACE
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
+def limits(place: Path, as_json: bool) -> None:
+    """Show what stops a channel, and how soon."""
+    from batterylab.cli import echo_json
+
+    file, _ = _open(place)
+    low, high = file.limits.voltage_V
+    data = {
+        "voltage_min_V": low,
+        "voltage_max_V": high,
+        "temperature_max_degC": file.limits.temperature_degC,
+        "debounce_samples": file.limits.debounce,
+        "poll_s": file.poll_s,
+        "channels": len(file.channels),
+    }
+    if as_json:
+        echo_json(data)
+        return
+    click.echo(f"voltage      {low:g} to {high:g} V, watched on board every second")
+    click.echo(f"temperature  up to {file.limits.temperature_degC:g} °C, looked at every "
+               f"{file.poll_s:g} s")  # fmt: skip
+    click.echo(f"debounce     {file.limits.debounce:g} samples")
+    click.echo(f"channels     {len(file.channels)}")

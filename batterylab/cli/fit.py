@@ -1,0 +1,172 @@
+"""`batterylab fit`: fit models to recordings."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from batterylab.fit.result import Fit
+    from batterylab.fit.store import Job
+
+#: up to this many fits are shown one by one
+FEW_FITS = 3
+
+
+@click.command()
+@click.argument("place", metavar="RECORDING|ARCHIVE|STUDY", type=click.Path(path_type=Path))
+@click.option("--model", type=click.Choice(["ocv", "circuit"]), required=True,
+              help="Full-cell open-circuit voltage, or a circuit on a pulse.")
+@click.option("--parameters", "-p", multiple=True, metavar="K=V",
+              help="Setting of the model, such as pairs=1; repeat for several.")
+@click.option("--step", type=int, help="Step to fit, as `archive show` numbers them.")
+@click.option("--half-cells", type=click.Path(path_type=Path, dir_okay=False),
+              help="CSV file: electrode,stoichiometry,potential_V. For ocv.")
+@click.option("--check", is_flag=True,
+              help="Exit with 3 if a fit did not converge or ended on a bound.")
+@click.option("--plot", "plot_folder", type=click.Path(path_type=Path, file_okay=False),
+              help="Write a picture of each fit to this folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
+def fit(
+    place: Path, model: str, parameters: tuple[str, ...], step: int | None,
+    half_cells: Path | None, check: bool, plot_folder: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Fit a model to recordings, with standard errors.
+
+    A study's fits are kept in its results; only what changed is fitted again.
+
+    \b
+    Examples:
+      batterylab fit my-study --model ocv
+      batterylab fit my-study --model circuit -p pairs=1 --plot pictures
+      batterylab fit my-study/archive/A1-001/<file>.h5 --model circuit --step 19
+    """  # noqa: D301
+    job, fits = _fits(place, model, _settings(parameters, step), half_cells, plot_folder)
+    if plot_folder is not None:
+        from batterylab.cli.features import Bar
+        from batterylab.fit.plot import plot_fit
+
+        with Bar("Drawing fits") as bar:
+            for number, made in enumerate(fits, 1):
+                plot_fit(made, plot_folder)
+                bar.update(number, len(fits))
+        click.echo(f"{len(fits)} pictures in {plot_folder}", err=True)
+    if as_json:
+        from batterylab.cli import echo_json
+
+        echo_json({"schema": "batterylab.fits/1", "model": job.model,
+                   "fits": [made.to_dict() for made in fits]})  # fmt: skip
+    else:
+        for line in _one_by_one(fits) if len(fits) <= FEW_FITS else _summary(fits):
+            click.echo(line)
+    _say_what_went_wrong(fits, check)
+
+
+def _settings(parameters: Sequence[str], step: int | None) -> dict[str, object]:
+    from batterylab.errors import BatterylabError
+
+    settings: dict[str, object] = {} if step is None else {"step": step}
+    for text in parameters:
+        for part in text.split(","):
+            name, sign, value = part.partition("=")
+            if not sign or not name.strip():
+                raise BatterylabError(f"{part!r} is no setting", hint="write it as in pairs=1")
+            settings[name.strip()] = value.strip()
+    return settings
+
+
+def _fits(
+    place: Path,
+    model: str,
+    settings: dict[str, object],
+    half_cells: Path | None,
+    plot_folder: Path | None,
+) -> tuple["Job", list["Fit"]]:
+    from batterylab.cli.archive import archive_folder
+    from batterylab.cli.features import Bar
+    from batterylab.errors import BatterylabError
+    from batterylab.fit.halfcells import from_file
+    from batterylab.fit.store import archive_fits, prepare
+
+    if half_cells is not None and model != "ocv":
+        raise BatterylabError("--half-cells belongs to --model ocv", hint="leave it out")
+    is_recording = place.is_file() and place.name != "study.yaml"
+    folder = place.parent if place.name == "study.yaml" else place
+    is_study = (folder / "study.yaml").is_file()
+    if not is_recording and not archive_folder(folder).is_dir():
+        raise BatterylabError(f"{place}: there is no such recording, archive or study")
+    curves = from_file(half_cells) if half_cells else None
+    job = prepare(model, settings, curves, folder / "results" if is_study else None)
+    if plot_folder is not None:
+        job.cache = None  # a kept fit has no curve
+    if is_recording:
+        from batterylab.archive import read
+        from batterylab.fit.models import fit_one
+
+        return job, [fit_one(read(place), job.settings, job.half_cells)]
+    with Bar(f"Fitting {model}") as bar:
+        return job, archive_fits(archive_folder(folder), job, bar.update)
+
+
+def _one_by_one(fits: Sequence["Fit"]) -> list[str]:
+    from batterylab.cli.features import with_uncertainty
+
+    lines = []
+    for made in fits:
+        lines.append(
+            f"{made.serial}, {made.model}, step {made.step}, seal {made.seal[:8]}: "
+            f"{made.residual_mV:.3g} mV over {made.rows} rows (worth {made.effective_rows:.0f})"
+        )
+        if not made.converged:
+            lines.append(f"  did not converge: {made.reason}")
+            continue
+        for name, value in made.values.items():
+            shown = with_uncertainty(value, made.standard_errors[name])
+            mark = "  on a bound" if name in made.at_bound else ""
+            lines.append(f"  {name:<24} {shown}{mark}")
+        lines.append(f"  condition number         {made.condition_number:.3g}")
+        lines += [f"  cannot tell apart: {', '.join(group)}" for group in made.cannot_tell_apart]
+        lines += [f"  note: {note}" for note in made.notes]
+    return lines
+
+
+def _summary(fits: Sequence["Fit"]) -> list[str]:
+    import numpy as np
+
+    done = [made for made in fits if made.converged]
+    if not done:
+        return ["no fit converged"]
+    lines = [f"{'parameter':<24}{'n':>6}{'mean':>12}{'sd':>12}{'standard error (median)':>26}"]
+    for name in done[0].values:
+        values = [made.values[name] for made in done if name in made.values]
+        errors = np.array([made.standard_errors[name] for made in done if name in made.values])
+        spread = f"{np.std(values, ddof=1):.4g}" if len(values) > 1 else "-"
+        known = errors[np.isfinite(errors)]
+        typical = f"{np.median(known):.3g}" if len(known) else "-"
+        lines.append(
+            f"{name:<24}{len(values):>6}{np.mean(values):>12.6g}{spread:>12}{typical:>26}"
+        )
+    residual = np.median([made.residual_mV for made in done])
+    lines.append(f"residual {residual:.3g} mV (median)")
+    return lines
+
+
+def _say_what_went_wrong(fits: Sequence["Fit"], check: bool) -> None:
+    from batterylab.errors import NotMetError
+
+    if not fits:
+        click.echo("no recording holds what the model needs", err=True)
+    failed = [f"{made.serial} ({made.seal[:8]}): {made.reason}" for made in fits
+              if not made.converged]  # fmt: skip
+    bound = [f"{made.serial} ({made.seal[:8]}): {', '.join(made.at_bound)}" for made in fits
+             if made.converged and made.at_bound]  # fmt: skip
+    for title, lines in (("did not converge", failed), ("on a bound", bound)):
+        for line in lines[:10]:
+            click.echo(f"{title}: {line}", err=True)
+        if len(lines) > 10:
+            click.echo(f"{title}: {len(lines) - 10} more", err=True)
+    if check and (failed or bound or not fits):
+        raise NotMetError(
+            f"{len(failed)} of {len(fits)} fits did not converge, {len(bound)} ended on a bound"
+        )

@@ -1,0 +1,145 @@
+"""How well cells fit their limits: Cp, Cpk and the share outside, each with its bound."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from batterylab.suppliers.components import LotSample, Pivots
+from batterylab.suppliers.nodes import Array
+
+
+@dataclass(frozen=True)
+class Indices:
+    """Cp and Cpk; None where a limit or the spread is missing."""
+
+    cp: float | None
+    cpk: float | None
+
+
+@dataclass(frozen=True)
+class Capability:
+    """Capability of a supplier against the limits of one feature.
+
+    Attributes
+    ----------
+    cp, cpk : float or None
+        Point estimates; `cp` is None with one limit.
+    cpk_lower_95 : float or None
+        One-sided lower 95 % bound.
+    n : int
+        Cells it rests on.
+    fraction_outside : float
+        Share of cells outside, for normal cells; between 0 and 1.
+    fraction_outside_lower_95, fraction_outside_upper_95 : float or None
+        One-sided bounds.
+    """
+
+    cp: float | None
+    cpk: float | None
+    cpk_lower_95: float | None
+    n: int
+    fraction_outside: float | None
+    fraction_outside_lower_95: float | None
+    fraction_outside_upper_95: float | None
+
+
+def indices(mean: float, sd: float, lower: float | None, upper: float | None) -> Indices:
+    """Return Cp and Cpk of a normal population.
+
+    Parameters
+    ----------
+    mean, sd : float
+        Of single cells.
+    lower, upper : float or None
+        Limits, in the same unit.
+
+    Returns
+    -------
+    Indices
+        ``Cp = (U - L) / 6 s``, ``Cpk = min(U - m, m - L) / 3 s``.
+
+    References
+    ----------
+    .. [1] NIST/SEMATECH e-Handbook of Statistical Methods, 6.1.6.
+    """
+    if sd <= 0:
+        return Indices(None, None)
+    cp = (upper - lower) / (6.0 * sd) if lower is not None and upper is not None else None
+    return Indices(cp, float(np.min(_margins(np.float64(mean), np.float64(sd), lower, upper))) / 3)
+
+
+def _margins(mean: Array, sd: Array, lower: float | None, upper: float | None) -> Array:
+    """Return the margins to both limits in standard deviations, shape (2, ...)."""
+    nowhere = np.full_like(np.asarray(mean, dtype=np.float64), math.inf)
+    below = nowhere if lower is None else (mean - lower) / sd
+    above = nowhere if upper is None else (upper - mean) / sd
+    return np.stack([below, above])
+
+
+def fraction_outside(
+    mean: Array | float, sd: Array | float, lower: float | None, upper: float | None
+) -> Array:
+    """Return the share of a normal population outside the limits.
+
+    Parameters
+    ----------
+    mean, sd : float or ndarray
+        Of single cells.
+    lower, upper : float or None
+        Limits, in the same unit.
+    """
+    margins = _margins(np.asarray(mean, dtype=np.float64), np.asarray(sd), lower, upper)
+    shares: Array = special.ndtr(-margins).sum(axis=0)
+    return shares
+
+
+def capability(
+    sample: LotSample,
+    sd: float | None,
+    drawn: Pivots | None,
+    lower: float | None,
+    upper: float | None,
+) -> Capability | None:
+    """Judge a supplier against limits.
+
+    The bounds are quantiles of the indices' generalised pivotal quantities: mean, lot and
+    cell variance vary together as the sample leaves them open. For cells of one lot they are
+    the exact bounds of the noncentral t distribution when there is one limit.
+
+    Parameters
+    ----------
+    sample : LotSample
+        The cells.
+    sd : float or None
+        Standard deviation of single cells, all lots together.
+    drawn : Pivots or None
+        Of the same sample.
+    lower, upper : float or None
+        Limits.
+
+    Returns
+    -------
+    Capability or None
+        None without a spread or without limits.
+
+    References
+    ----------
+    .. [1] K. Krishnamoorthy, T. Mathew, Statistical Tolerance Regions, 2009, chapters 2, 4, 5.
+    """
+    if sd is None or drawn is None or sd <= 0 or (lower is None and upper is None):
+        return None
+    found = indices(sample.mean, sd, lower, upper)
+    spread = np.sqrt(np.maximum(drawn.total, 1e-300))
+    cpk = np.min(_margins(drawn.mean, spread, lower, upper), axis=0) / 3.0
+    shares = fraction_outside(drawn.mean, spread, lower, upper)
+    return Capability(
+        cp=found.cp,
+        cpk=found.cpk,
+        cpk_lower_95=float(np.quantile(cpk, 0.05)),
+        n=sample.cells,
+        fraction_outside=float(fraction_outside(sample.mean, sd, lower, upper)),
+        fraction_outside_lower_95=float(np.quantile(shares, 0.05)),
+        fraction_outside_upper_95=float(np.quantile(shares, 0.95)),
+    )

@@ -1,0 +1,69 @@
+"""What the tests of the report share: a study on disk, with sealed recordings."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from batterylab import archive
+from batterylab.recording import Recording, StepRow
+from batterylab.study import Study
+from batterylab.studyfiles import write_study
+
+PROVENANCE = {
+    "source": "bench", "start_utc": "2026-01-05T06:00:00+00:00", "operator": "ann",
+    "software": "batterylab 0.1.0", "bench": "bench one", "channel": "1-7", "module": 1, "shelf": 2,
+    "instruments": {"cycler": {"model": "keysight_bt2200", "serial": "MY58000516",
+                               "calibration_due": "2027-03-01"}},
+    "accuracy": {"current_A": {"reading": 2e-4, "offset": 5e-4},
+                 "voltage_V": {"reading": 1e-4, "offset": 3e-4}},
+    "part": "main", "remarks": [],
+}  # fmt: skip
+
+
+def make_recording(serial="A1-001", protocol="capacity_resistance", rows=3600, **provenance):
+    """Return a recording of one charge and one measured discharge."""
+    time_s = np.arange(rows, dtype=float) * 6.0
+    half = rows // 2
+    current_A = np.where(np.arange(rows) < half, 1.65, -1.65)
+    supplier = {"A": "Alpha", "B": "Beta"}[serial[0]]
+    return Recording(
+        serial=serial,
+        supplier=supplier,
+        lot=serial[:2],
+        protocol=protocol,
+        columns={
+            "test_time_s": time_s,
+            "current_A": current_A,
+            "voltage_V": 3.6 + 0.5 * np.sin(time_s / 5000.0),
+            "temperature_degC": 25.0 + 0.1 * np.cos(time_s / 900.0),
+            "step_index": (np.arange(rows) >= half).astype(int),
+            "cycle_index": np.ones(rows, int),
+            "net_capacity_Ah": np.cumsum(current_A) * 6.0 / 3600.0,
+            "net_energy_Wh": np.cumsum(current_A) * 6.0 * 3.6 / 3600.0,
+        },
+        steps=[
+            StepRow(0, 0, half - 1, "charge", "steps[0]", "", "current", 1, 0.0, half * 6.0),
+            StepRow(1, half, rows - 1, "discharge", "steps[1]", "capacity", "voltage", 1,
+                    half * 6.0, half * 6.0, -1.65, 2.5),
+        ],
+        provenance={**PROVENANCE, **provenance},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Return a study of six cells with a recording of three of them."""
+    folder = tmp_path / "study"
+    write_study(folder, cells_per_lot=1)
+    opened = Study.open(folder)
+    opened.archive.mkdir(parents=True, exist_ok=True)
+    for serial in ("A1-001", "A2-001", "B1-001"):
+        archive.write(make_recording(serial), opened.archive)
+    return opened
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Return what `write` needs of a study, and no more."""
+    return SimpleNamespace(results=tmp_path / "results", archive=tmp_path / "archive")
