@@ -1,5 +1,6 @@
 """Write a new study's commented files, and check all files of a study at once."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from batterylab.errors import BatterylabError, EnvironmentFailedError, Problem, ProblemsError
@@ -20,10 +21,9 @@ cell_type:                        # the data sheet
   chemistry: NMC
 
 suppliers:                        # the lot of each cell stands in cells.csv
-  - {{name: Alpha, lots: [A1, A2, A3]}}
-  - {{name: Beta, lots: [B1, B2, B3]}}
+{suppliers}
 
-protocols: [incoming_inspection, capacity_resistance]   # `batterylab protocol list`
+protocols: [{protocols}]   # `batterylab protocol list`
 
 limits:                           # decision_rule: simple | guarded acceptance | guarded rejection
   - {{feature: capacity_Ah, lower: 4.95 Ah, upper: 5.45 Ah, decision_rule: simple}}
@@ -49,7 +49,7 @@ channels:
   - {{name: "2-{{n}}", cycler: cycler1, channel: "{{200+n}}", temperature: "temps:{{212+n}}", chamber: chamber, shelf: 2, for: 1..8}}
   - {{name: "2-{{n}}", cycler: cycler1, channel: "{{200+n}}", temperature: "temps:{{292+n}}", chamber: chamber, shelf: 2, for: 9..16}}
 limits: {{voltage: [2.45 V, 4.25 V], temperature: 50 degC, debounce: 3 samples}}
-poll: 10 s                        # the cycler logs every second and stops by itself between polls
+poll: {poll_s:g} s                        # the cycler logs every second and stops by itself between polls
 # The simulated bench owns the clock. On a real bench leave this line out.
 clock: "127.0.0.1:{clock}"
 """
@@ -59,16 +59,56 @@ SIMULATION = """\
 schema: batterylab.simulation/1
 seed: {seed}
 start: "2026-01-05T06:00:00+00:00"
-suppliers:
-  Alpha: {{capacity_offset_percent: 0.75, sigma_lot_percent: 0.2, sigma_cell_percent: 0.25}}
-  Beta: {{capacity_offset_percent: -0.75, sigma_lot_percent: 0.2, sigma_cell_percent: 0.25}}
+suppliers:                        # capacity_offset_percent is relative to the base cell
+{suppliers}
 """
+NAMES = ("Alpha", "Beta", "Gamma", "Delta", "Epsilon", "Zeta", "Eta", "Theta")
+STEP_PERCENT = 1.5
 
 PORTS = {"cycler": 15025, "temps": 15026, "meter": 15023, "chamber": 12049, "clock": 15000}
 
 
+@dataclass(frozen=True)
+class Size:
+    """How large a new study is: suppliers, lots of each, cells of each lot."""
+
+    suppliers: int = 2
+    lots: int = 3
+    cells: int = 8
+
+    def __post_init__(self) -> None:
+        for name, value, most in (
+            ("suppliers", self.suppliers, len(NAMES)), ("lots", self.lots, 26),
+            ("cells", self.cells, 256),
+        ):  # fmt: skip
+            if not 1 <= value <= most:
+                raise BatterylabError(f"{name}: {value}", hint=f"between 1 and {most}")
+
+    def names(self) -> dict[str, list[str]]:
+        """Return the lots of each supplier."""
+        return {
+            name: [f"{name[0] if name != 'Eta' else 'H'}{n}" for n in range(1, self.lots + 1)]
+            for name in NAMES[: self.suppliers]
+        }
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Return serial, supplier and lot of each cell."""
+        return [
+            (f"{lot}-{n:03d}", supplier, lot)
+            for supplier, lots in self.names().items()
+            for lot in lots
+            for n in range(1, self.cells + 1)
+        ]
+
+
 def write_study(
-    folder: Path, *, seed: int = 1, ports: dict[str, int] | None = None, cells_per_lot: int = 8
+    folder: Path,
+    *,
+    seed: int = 1,
+    ports: dict[str, int] | None = None,
+    size: Size | None = None,
+    protocols: tuple[str, ...] = ("incoming_inspection", "capacity_resistance"),
+    poll_s: float = 10.0,
 ) -> list[Path]:
     """Write a study that runs on a simulated bench, with comments that teach.
 
@@ -80,8 +120,12 @@ def write_study(
         Of the simulated cells.
     ports : dict of str to int, optional
         Of the simulated instruments on this machine; free ones are the caller's business.
-    cells_per_lot : int
-        Cells of each of the six lots.
+    size : Size, optional
+        Suppliers, lots and cells; the suppliers' capacities lie 1.5 % apart.
+    protocols : tuple of str
+        What is done to each cell.
+    poll_s : float
+        How often the runner looks.
 
     Returns
     -------
@@ -96,12 +140,21 @@ def write_study(
         If the disk refuses.
     """
     folder = Path(folder)
+    size = size or Size()
+    names = size.names()
     texts = {
-        "study.yaml": STUDY.format(name=folder.resolve().name),
-        "bench.yaml": BENCH.format(**(ports or PORTS)),
-        "simulation.yaml": SIMULATION.format(seed=seed),
+        "study.yaml": STUDY.format(
+            name=folder.resolve().name,
+            suppliers="\n".join(
+                f"  - {{name: {name}, lots: [{', '.join(lots)}]}}" for name, lots in names.items()
+            ),
+            protocols=", ".join(protocols),
+        ),
+        "bench.yaml": BENCH.format(poll_s=poll_s, **(ports or PORTS)),
+        "simulation.yaml": SIMULATION.format(seed=seed, suppliers=_offsets(list(names))),
+        "cells.csv": _cells(size),
     }
-    taken = [name for name in (*texts, "cells.csv") if (folder / name).exists()]
+    taken = [name for name in texts if (folder / name).exists()]
     if taken:
         raise BatterylabError(
             f"{folder}: {taken[0]} exists already", hint="choose another folder; nothing was written"
@@ -110,19 +163,25 @@ def write_study(
         (folder / "protocols").mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
-        (folder / "cells.csv").write_text(_cells(cells_per_lot), encoding="utf-8")
     except OSError as error:
         raise EnvironmentFailedError(f"{folder}: cannot be written: {error}") from None
-    return [folder / name for name in (*texts, "cells.csv")]
+    return [folder / name for name in texts]
 
 
-def _cells(per_lot: int) -> str:
-    lines = ["serial,supplier,lot,incoming_ocv_V,incoming_ac_resistance_mOhm,mass_g"]
-    for supplier in ("Alpha", "Beta"):
-        for lot in range(1, 4):
-            name = f"{supplier[0]}{lot}"
-            lines += [f"{name}-{n:03d},{supplier},{name},,," for n in range(1, per_lot + 1)]
-    return "\n".join(lines) + "\n"
+def _offsets(names: list[str]) -> str:
+    """Return how the suppliers' cells differ: the first is best, each next one 1.5 % lower."""
+    middle = (len(names) - 1) / 2
+    return "\n".join(
+        f"  {name}: {{capacity_offset_percent: {STEP_PERCENT * (middle - k):g}, "
+        "sigma_lot_percent: 0.2, sigma_cell_percent: 0.25}"
+        for k, name in enumerate(names)
+    )
+
+
+def _cells(size: Size) -> str:
+    header = "serial,supplier,lot,incoming_ocv_V,incoming_ac_resistance_mOhm,mass_g"
+    lines = [f"{serial},{supplier},{lot},3.582,13.4," for serial, supplier, lot in size.rows()]
+    return "\n".join([header, *lines]) + "\n"
 
 
 def check_study(folder: Path) -> list[Problem]:

@@ -1,5 +1,6 @@
 """`batterylab report`, `plot` and `trace`: results for people, and the way back from them."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,8 +71,7 @@ def _scored(study: "Study") -> tuple[Any, dict[str, Any]]:
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show how far a long step is, on a terminal only."""
-    stream = click.get_text_stream("stderr")
-    shows = stream.isatty()
+    shows = sys.stderr.isatty()
 
     def step(done: int, of: int) -> None:
         if shows:

@@ -27,6 +27,9 @@ ELECTRODES = ("negative", "positive")
 FILE_COLUMNS = ("electrode", "stoichiometry", "potential_V")
 FILE_POINTS = 4001
 LARGEST_BYTES = 1 << 26
+#: points of a measured curve within these are averaged
+BIN_WIDTH = 0.004
+BIN_V = 0.006
 
 
 @dataclass(frozen=True)
@@ -143,9 +146,9 @@ def from_file(path: Path) -> HalfCells:
     ----------
     path : Path
         UTF-8, with the columns ``electrode`` (negative or positive), ``stoichiometry`` (the
-        lithium that the electrode holds, 0 to 1) and ``potential_V``, rows in any order. Points
-        at the same stoichiometry are averaged. The curves are interpolated without overshoot
-        (PCHIP), not smoothed, and drawn on straight beyond the range that the file covers.
+        lithium that the electrode holds, 0 to 1) and ``potential_V``, rows in any order.
+        Points that lie close together are averaged (`averaged`), the curves are interpolated
+        without overshoot (PCHIP) and drawn on straight beyond the range that the file covers.
 
     Raises
     ------
@@ -157,7 +160,7 @@ def from_file(path: Path) -> HalfCells:
     grid = np.linspace(0.0, 1.0, FILE_POINTS)
     for electrode in ELECTRODES:
         x, u = _curve(Path(path), electrode, points[electrode])
-        tables[electrode] = _resample(x, u, grid)
+        tables[electrode] = _resample(*averaged(x, u), grid)
         ranges[electrode] = (float(x[0]), float(x[-1]))
     return HalfCells(
         Path(path).name, 0.0, float(grid[1]), tables["negative"], tables["positive"],
@@ -220,6 +223,23 @@ def _curve(path: Path, electrode: str, points: list[tuple[float, float]]) -> tup
             hint="stoichiometry is the lithium that the electrode holds; 1 is full",
         )
     return x, u
+
+
+def averaged(x: Array, u: Array) -> tuple[Array, Array]:
+    """Return a measured curve with neighbours averaged: its noise would trap an optimiser.
+
+    Points are put together while they span at most `BIN_WIDTH` in stoichiometry and `BIN_V`
+    in potential, so that steep ends keep every point; both end points stay.
+    """
+    group = np.zeros(len(x), int)
+    first = 0
+    for i in range(1, len(x)):
+        is_near = x[i] - x[first] <= BIN_WIDTH and abs(u[i] - u[first]) <= BIN_V
+        if i == len(x) - 1 or first == 0 or not is_near:
+            first = i
+        group[i] = group[i - 1] + (first == i)
+    count = np.bincount(group)
+    return np.bincount(group, x) / count, np.bincount(group, u) / count
 
 
 def _resample(x: Array, u: Array, grid: Array) -> Array:

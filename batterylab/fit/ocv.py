@@ -13,7 +13,6 @@ J.-W. Lee, T.-K. Lee, J. Electrochem. Soc. 167 (2020) 090531, on what can be tol
 
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import product
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,9 +30,13 @@ from batterylab.recording import Recording
 Array = NDArray[np.float64]
 
 NAMES = ("x_low", "x_high", "y_low", "y_high", "resistance_mOhm")
-#: where the optimiser begins: empty and full negative, empty and full positive electrode
-STARTS = ((0.01, 0.08), (0.75, 0.95), (0.85, 0.98), (0.2, 0.35))
-START_ohm = 0.02
+#: windows that are tried before the optimiser begins: low and high end of the negative, then of
+#: the positive electrode, as shares of what the curves cover
+WINDOWS = (
+    np.array([0.0, 0.01, 0.03, 0.06, 0.1, 0.2]), np.arange(0.55, 1.001, 0.05),
+    np.arange(0.6, 1.001, 0.05), np.arange(0.0, 0.501, 0.05),
+)  # fmt: skip
+SCREEN_ROWS = 60
 #: the overvoltage of a slow step lies below this
 MOST_OVERVOLTAGE_V = 0.5
 LEAST_ROWS = 30
@@ -117,7 +120,7 @@ def solve_ocv(
     most_steps: int = MOST_STEPS,
     tolerance: float = TOLERANCE,
 ) -> Solution:
-    """Fit the five parameters to rows of a slow step, from 16 starts.
+    """Fit the five parameters to rows of a slow step, from the best of 5,940 windows.
 
     Raises
     ------
@@ -133,12 +136,55 @@ def solve_ocv(
     )  # fmt: skip
     (n_low, n_high), (p_low, p_high) = half_cells.negative_range, half_cells.positive_range
     most_ohm = MOST_OVERVOLTAGE_V / max(float(np.abs(amps).mean()), 1e-9)
-    starts = [(*window, min(START_ohm, 0.5 * most_ohm)) for window in product(*STARTS)]
     lower = [n_low, n_low, p_low, p_low, 0.0]
     upper = [n_high, n_high, p_high, p_high, most_ohm]
+    starts = _screened(share, amps, volts, half_cells, most_ohm)
     return solve(
         kernel, len(share), starts, lower, upper, most_steps=most_steps, tolerance=tolerance
     )
+
+
+def _screened(
+    share: Array, amps: Array, volts: Array, half_cells: HalfCells, most_ohm: float
+) -> Array:
+    """Return where to begin: for each full end of the negative electrode the best window.
+
+    A full-cell curve has many local optima, which differ by the stage of the negative
+    electrode that the full cell reaches. A coarse look at all windows, with a constant
+    overvoltage, costs less than optimising from a few of them, and finds more.
+    """
+    rows = np.unique(np.linspace(0, len(share) - 1, SCREEN_ROWS).astype(int))
+    f, mean_A = share[rows], float(amps[rows].mean())
+    negative, u_n = _half(f, half_cells.negative_V, half_cells, half_cells.negative_range, 0)
+    positive, u_p = _half(f, half_cells.positive_V, half_cells, half_cells.positive_range, 2)
+    gap = u_p - volts[rows]
+    # offset d, the overvoltage, is the mean difference, kept to the sign of the current
+    offset = u_n.mean(axis=1)[:, None] - gap.mean(axis=1)[None, :]
+    most = most_ohm * mean_A
+    offset = np.clip(offset, min(0.0, most), max(0.0, most))
+    centred_n = np.einsum("ij,ij->i", u_n, u_n)[:, None]
+    centred_p = np.einsum("ij,ij->i", gap, gap)[None, :]
+    difference = gap.sum(axis=1)[None, :] - u_n.sum(axis=1)[:, None]
+    cost = centred_n + centred_p - 2.0 * u_n @ gap.T + 2.0 * offset * difference
+    cost += len(rows) * offset**2
+    by_full = cost.reshape(len(WINDOWS[0]), len(WINDOWS[1]), -1).swapaxes(0, 1)
+    best = by_full.reshape(len(WINDOWS[1]), -1).argmin(axis=1)
+    low, k = np.unravel_index(best, (len(WINDOWS[0]), cost.shape[1]))
+    i = low * len(WINDOWS[1]) + np.arange(len(WINDOWS[1]))
+    ohm = offset[i, k] / mean_A if mean_A else np.zeros(len(i))
+    return np.column_stack([negative[i], positive[k], ohm])
+
+
+def _half(
+    fraction: Array, table_V: Array, half_cells: HalfCells, span: tuple[float, float], which: int
+) -> tuple[Array, Array]:
+    """Return candidate windows of one electrode and its potential in each, shape (w, n)."""
+    low, high = np.meshgrid(WINDOWS[which], WINDOWS[which + 1], indexing="ij")
+    windows = np.column_stack([low.ravel(), high.ravel()])
+    windows = span[0] + (span[1] - span[0]) * windows
+    grid = half_cells.first + half_cells.step * np.arange(len(table_V))
+    x = windows[:, :1] + (windows[:, 1:] - windows[:, :1]) * fraction
+    return windows, np.interp(x, grid, table_V)
 
 
 def fit_ocv(recording: Recording, half_cells: HalfCells, settings: OcvSettings) -> Fit:

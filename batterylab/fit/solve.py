@@ -10,8 +10,8 @@ from batterylab.errors import BatterylabError
 
 Array = NDArray[np.float64]
 
-MOST_STEPS = 200
-TOLERANCE = 1e-10
+MOST_STEPS = 500
+TOLERANCE = 1e-9
 
 #: status of `levmar.pxd` -> whether the fit converged, and what to say
 STATUS: dict[int, tuple[bool, str]] = {

@@ -67,7 +67,7 @@ def page_data(document: Document, moment: datetime | None) -> dict[str, Any]:
         "study_short": short(document.study, 90),
         "software_short": short(document.software, 60) or "batterylab",
         "code": document.scorecard_hash[:12],
-        "date": [moment.year, moment.month, moment.day] if moment else None,
+        "date": list(moment.timetuple()[:6]) if moment else None,
         "made": moment.strftime("%Y-%m-%d %H:%M UTC") if moment else "",
     }
 

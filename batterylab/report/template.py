@@ -20,11 +20,13 @@ TEMPLATE = r"""
   title: d.title + ": " + d.study,
   author: "batterylab",
   date: if d.date == none { none } else {
-    datetime(year: d.date.at(0), month: d.date.at(1), day: d.date.at(2))
+    datetime(year: d.date.at(0), month: d.date.at(1), day: d.date.at(2),
+      hour: d.date.at(3), minute: d.date.at(4), second: d.date.at(5))
   },
 )
 #set text(
   font: ("Libertinus Serif", "DejaVu Sans"), size: 10pt, fill: ink, lang: "en", region: "gb",
+  ligatures: false,  // a code must be read and copied letter by letter
 )
 #set par(leading: 0.55em, spacing: 0.8em, justify: false)
 #set page(

@@ -78,10 +78,15 @@ def name_of(feature: str) -> str:
     for start in sorted(WORDS, key=len, reverse=True):
         if stem == start or stem.startswith(start + "_"):
             rest = stem[len(start) + 1 :].replace("_", ", ")
-            rest = re.sub(r"(?<![A-Za-z0-9])(\d+(?:\.\d+)?)(s|percent|soc)\b", r"\1 \2", rest)
-            return f"{WORDS[start]}, {rest.replace(' percent', ' %')}" if rest else WORDS[start]
+            rest = re.sub(r"(?<![A-Za-z0-9])(\d+(?:\.\d+)?)(s|percent|soc)\b", _spaced, rest)
+            return f"{WORDS[start]}, {rest}" if rest else WORDS[start]
     text = stem.replace("_", " ").strip()
     return text[:1].upper() + text[1:] if text else feature
+
+
+def _spaced(match: re.Match[str]) -> str:
+    unit = {"percent": "%", "soc": "% SOC"}.get(match[2], match[2])
+    return f"{match[1]} {unit}"
 
 
 def label_of(feature: str) -> str:
@@ -143,7 +148,7 @@ def significant(value: float, doubt: float | None) -> str:
     digits = 4
     if doubt and math.isfinite(doubt) and value:
         digits = min(8, max(3, math.ceil(math.log10(abs(value / doubt))) + 1))
-    text = f"{value:.{digits}g}"
+    text = f"{value:#.{digits}g}".removesuffix(".")
     return text if "e" in text else text.replace("-", "−")
 
 

@@ -40,9 +40,7 @@ class Posterior:
 
     def cdf(self, values: Array) -> Array:
         """Return the probability that the mean lies below each value."""
-        result: Array = special.stdtr(
-            self.degrees_of_freedom, (values - self.centre) / self.scale
-        )
+        result: Array = special.stdtr(self.degrees_of_freedom, (values - self.centre) / self.scale)
         return result
 
     def quantiles(self, shares: Array) -> Array:

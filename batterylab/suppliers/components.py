@@ -80,8 +80,8 @@ class LotSample:
         shift = float(np.mean(numbers))
         means = np.bincount(index, weights=numbers - shift) / counts + shift
         means += np.bincount(index, weights=numbers - means[index]) / counts  # second pass
-        squares = np.bincount(index, weights=(numbers - means[index]) ** 2)
-        squares = np.where(squares <= counts * _rounding(numbers) ** 2, 0.0, squares)
+        squares = np.asarray(np.bincount(index, weights=(numbers - means[index]) ** 2), np.float64)
+        squares[squares <= counts * _rounding(numbers) ** 2] = 0.0
         return cls(tuple(names), counts, means, squares, float(numbers.min()), float(numbers.max()))
 
     @property
@@ -125,7 +125,8 @@ class LotSample:
     @property
     def varies(self) -> bool:
         """Whether any two values differ by more than rounding."""
-        return self.maximum - self.minimum > 4 * np.spacing(max(abs(self.maximum), 1e-300))
+        largest = max(abs(self.maximum), abs(self.minimum))
+        return self.maximum - self.minimum > 4.0 * math.ulp(largest)
 
     def mean_interval(self, confidence: float = CONFIDENCE) -> Interval | None:
         """Return the t interval on the lot means, lots - 1 degrees of freedom; None with one."""
@@ -312,7 +313,8 @@ def _floored(sample: LotSample) -> Array:
         deviations = np.linspace(-1.0, 1.0, len(sample.lots))
         grand = np.average(deviations, weights=sample.counts)
         between = float(np.sum(sample.counts * (deviations - grand) ** 2)) / sample.df_between
-    return deviations * math.sqrt(least / between)
+    raised: Array = deviations * math.sqrt(least / between)
+    return raised
 
 
 def _lot_variances(deviations: Array, counts: Array, cell: Array, chi_square: Array) -> Array:
@@ -331,7 +333,7 @@ def _lot_variances(deviations: Array, counts: Array, cell: Array, chi_square: Ar
         excess = np.sum(weights * residuals, axis=1) - chi_square
         slope = np.sum(weights**2 * residuals, axis=1)
         step = excess / np.maximum(slope, 1e-300)
-        following = np.maximum(lot + step, 0.0)
+        following: Array = np.maximum(lot + step, 0.0)
         if np.all(np.abs(following - lot) <= 1e-8 * (following + cell)):
             return following
         lot = following

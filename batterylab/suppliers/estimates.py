@@ -109,7 +109,7 @@ class Measurement:
             "reproducibility_sd": self._reproducibility_sd(),
             "gauge_sd": self.sd,
             "gauge_interval": gauge_interval,
-            "grr_percent": float(grr_percent(variances.gauge, np.float64(cells))),
+            "grr_percent": float(grr_percent(variances.gauge, np.asarray(cells))),
             "grr_percent_interval": self._grr_interval(squares, df, confidence),
             "categories": CATEGORIES * math.sqrt(cells / self.variance) if self.variance else None,
             "cells": study.cells,
@@ -292,9 +292,7 @@ def estimate(
     )  # fmt: skip
 
 
-def _spreads(
-    sample: LotSample, gauge: float
-) -> tuple[float | None, float | None, float | None]:
+def _spreads(sample: LotSample, gauge: float) -> tuple[float | None, float | None, float | None]:
     """Return the standard deviations of cells, lots and both."""
     if sample.cells < 2:
         return None, None, None

@@ -117,7 +117,7 @@ class GaugeStudy:
         """Return the variance components, negative ones as zero."""
         return self._components(
             *(
-                None if line is None else np.float64(line.mean_square)
+                None if line is None else np.asarray(line.mean_square)
                 for line in (self.by_cell, self.by_channel, self.by_interaction, self._residual)
             )
         )
@@ -164,19 +164,21 @@ class GaugeStudy:
     def _components(
         self, cell: Array | None, channel: Array | None, both: Array | None, error: Array | None
     ) -> Variances:
-        zero = np.float64(0.0) * (error if error is not None else 0.0)
         if error is None or cell is None:
-            return Variances(zero, zero, zero, zero)
+            raise BatterylabError("a gauge study without repeats of any kind has no variances")
+        zero = np.zeros_like(error)
         if self.pooled or self.error is None or both is None:
             both = error
         interaction = _positive(both - error, self.repeats)
-        of_channel = zero if channel is None else _positive(channel - both, self.cells * self.repeats)
+        of_channel = zero
+        if channel is not None:
+            of_channel = _positive(channel - both, self.cells * self.repeats)
         of_cell = _positive(cell - both, self.channels * self.repeats)
         return Variances(error, of_channel, interaction, of_cell)
 
 
 def _positive(difference: Array, count: int) -> Array:
-    values: Array = np.maximum(difference, 0.0) / count
+    values: Array = np.asarray(np.maximum(difference, 0.0) / count)
     return values
 
 
@@ -294,9 +296,8 @@ def grr_percent(gauge: Array, cell: Array) -> Array:
     gauge, cell : float or ndarray
         Variances of the measurement and of the cells.
     """
-    total = gauge + cell
-    ratio = np.divide(gauge, total, out=np.zeros_like(np.asarray(total, dtype=float)),
-                      where=np.asarray(total) > 0)  # fmt: skip
+    total = np.asarray(gauge + cell)
+    ratio = np.divide(gauge, total, out=np.zeros_like(total), where=total > 0)
     values: Array = 100.0 * np.sqrt(ratio)
     return values
 

@@ -37,7 +37,7 @@ def expected_maximum(count: int) -> float:
     weights = np.full(_POINTS, 2.0)
     weights[1::2] = 4.0
     weights[0] = weights[-1] = 1.0
-    return float(np.sum(weights * above)) * (x[1] - x[0]) / 3.0
+    return float(np.sum(weights * above)) * _REACH / (_POINTS - 1) / 3.0
 
 
 def loss_percent(cv_percent: float, series: int, parallel: int) -> float:

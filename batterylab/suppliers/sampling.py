@@ -91,16 +91,26 @@ def readings_of(table: "pd.DataFrame") -> list[Reading]:
 
 
 def _reading(record: Mapping[Any, Any]) -> Reading:
+    def text(name: str) -> str:
+        return _text(record.get(name))
+
     return Reading(
-        **{
-            name: _text(record.get(name))
-            for name in ("supplier", "lot", "serial", "channel", "protocol", "seal", "start_utc",
-                         "feature", "unit", "source")
-        },
-        part=_text(record.get("part")) or "main",
-        state=_text(record.get("state")) or "valid",
-        **{name: _number(record.get(name)) for name in ("value", "uncertainty", "soc_percent")},
-    )  # fmt: skip
+        supplier=text("supplier"),
+        lot=text("lot"),
+        serial=text("serial"),
+        channel=text("channel"),
+        protocol=text("protocol"),
+        part=text("part") or "main",
+        seal=text("seal"),
+        start_utc=text("start_utc"),
+        feature=text("feature"),
+        value=_number(record.get("value")),
+        uncertainty=_number(record.get("uncertainty")),
+        unit=text("unit"),
+        state=text("state") or "valid",
+        source=text("source"),
+        soc_percent=_number(record.get("soc_percent")),
+    )
 
 
 def _text(value: object) -> str:
@@ -205,9 +215,7 @@ def _recordings(readings: Sequence[Reading]) -> list[dict[str, str]]:
     return [{key: getattr(unique[place], key) for key in keys} for place in sorted(unique)]
 
 
-def _one_protocol(
-    group: list[Reading], protocols: Sequence[str], leave_out: Any
-) -> list[Reading]:
+def _one_protocol(group: list[Reading], protocols: Sequence[str], leave_out: Any) -> list[Reading]:
     """Keep the protocol that most cells have: like is compared with like."""
     places = {name: number for number, name in enumerate(protocols)}
     cells: dict[int, set[str]] = defaultdict(set)

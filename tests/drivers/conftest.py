@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from typing import ClassVar
 
 import pytest
 
@@ -40,7 +41,7 @@ class Loop:
 class SimulatedBench:
     """World, servers, clock and open drivers; A-1 sits in 101, A-2 in 102, B-1 lies on a shelf."""
 
-    MODELS = {
+    MODELS: ClassVar = {
         "cycler": "keysight_bt2200",
         "temps": "keysight_daq970a",
         "meter": "hioki_bt3562a",

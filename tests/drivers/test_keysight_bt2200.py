@@ -175,7 +175,7 @@ def test_a_step_that_the_frame_holds_differently_is_an_error(bench, frame):
 
 
 def test_a_refusal_names_instrument_and_error(frame):
-    with pytest.raises(EnvironmentFailedError, match="cycler.*-221"):
+    with pytest.raises(EnvironmentFailedError, match=r"cycler.*-221"):
         frame.start([101], 5)  # an empty sequence
     assert frame.errors() == []
 
@@ -257,7 +257,7 @@ def test_make_safe_works_where_no_cell_is_defined(bench, frame):
 def test_make_safe_stops_all_where_one_abort_has_no_effect(bench, frame):
     frame.load_sequence(1, [DISCHARGE])
     frame.start([101], 1)
-    handler, *arity = bench.frame.commands["CELL:ABORT"]
+    _, *arity = bench.frame.commands["CELL:ABORT"]
     bench.frame.commands["CELL:ABORT"] = (lambda cells: None, *arity)
     frame.make_safe([101])
     assert bench.world.bank.run[0, b.STATUS] == b.ABORTED
@@ -321,11 +321,9 @@ def test_an_empty_log_is_an_empty_block(bench, frame):
         lambda d: d.identity(),
     ],
 )
-@pytest.mark.parametrize("garbage", ["", "banana", "1,2,3,4,5,6", "nan", "9", "1_0"])
+@pytest.mark.parametrize("garbage", ["", "banana", "1,2,3,4,5,6", "nan", "9,9,9", "1_0"])
 def test_a_reply_that_means_nothing_is_an_error(bench, frame, call, garbage):
     bench.clock.sleep_until(bench.clock.now() + 3)
-    if garbage == "9" and call.__code__.co_names[0] in ("measure", "probe_failed", "drain_log"):
-        pytest.skip("a figure like any other")
     bench.servers["cycler"].answer = lambda text: [garbage]
     with pytest.raises(EnvironmentFailedError, match="cycler"):
         call(frame)

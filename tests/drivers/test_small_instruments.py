@@ -116,7 +116,7 @@ def test_formats_left_by_another_program_do_not_matter(bench):
 
 
 def test_a_channel_that_the_scanner_lacks_is_refused(bench):
-    with pytest.raises(EnvironmentFailedError, match="temps.*-222"):
+    with pytest.raises(EnvironmentFailedError, match=r"temps.*-222"):
         bench["temps"].prepare([121])
 
 
@@ -161,7 +161,7 @@ def test_the_set_point_is_polled_until_the_register_follows(bench):
 def test_a_register_that_never_follows_is_an_error(bench):
     bench.world.air.__class__ = type("Stuck", (type(bench.world.air),), {
         "__setattr__": lambda self, name, value: None})  # fmt: skip
-    with pytest.raises(EnvironmentFailedError, match="chamber.*40"):
+    with pytest.raises(EnvironmentFailedError, match=r"chamber.*40"):
         bench["chamber"].set_temperature(40.0)
 
 
