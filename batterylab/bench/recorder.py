@@ -64,8 +64,7 @@ class Recorder:
         self._kept_V = np.full(channels, np.nan)
         self._step = np.full(channels, -1)
         #: the last sample of each channel, kept only if the next one begins another step
-        self._held = np.full((channels, len(ROW)), np.nan)
-        self._is_held = np.zeros(channels, bool)
+        self._held: list[Array | None] = [None] * channels
 
     def take(self, samples: Samples) -> Array:
         """Count a poll's samples and return the rows to keep.
@@ -73,63 +72,96 @@ class Recorder:
         Returns
         -------
         ndarray, shape (k, 11)
-            Columns as in `ROW`, in the order of time for each channel.
+            Columns as in `ROW`, channel by channel, each in the order of time.
         """
+        if not len(samples.unix_time_s):
+            return np.zeros((0, len(ROW)))
         active = samples.step >= 0
         moved = np.where(active, samples.current_A, 0.0) / 3600.0
         charge = self.net_Ah + np.cumsum(moved, axis=0)
         energy = self.net_Wh + np.cumsum(moved * samples.voltage_V, axis=0)
-        if len(charge):
-            self.net_Ah = charge[-1].copy()
-            self.net_Wh = energy[-1].copy()
+        self.net_Ah, self.net_Wh = charge[-1].copy(), energy[-1].copy()
         kept: list[Array] = []
-        for i, unix_s in enumerate(samples.unix_time_s):
-            rows = self._rows(samples, i, float(unix_s), charge[i], energy[i])
-            kept += self._second(samples, i, float(unix_s), rows)
+        for c in range(samples.step.shape[1]):
+            if not active[:, c].any() and self._held[c] is None:
+                self._step[c] = -1
+                continue
+            indices = self._choose(samples, c, kept)
+            if indices:
+                kept.append(self._rows(samples, c, np.array(indices), charge, energy))
+            self._hold(samples, c, indices, charge, energy)
         return np.concatenate(kept) if kept else np.zeros((0, len(ROW)))
 
     def _rows(
-        self, samples: Samples, i: int, unix_s: float, charge: Array, energy: Array
+        self, samples: Samples, c: int, i: NDArray[np.int64], charge: Array, energy: Array
     ) -> Array:
-        rows = np.empty((samples.step.shape[1], len(ROW)))
-        rows[:, 0] = np.arange(len(rows))
-        rows[:, 1] = unix_s - self.start_s
-        rows[:, 2] = unix_s
-        rows[:, 3] = samples.current_A[i]
-        rows[:, 4] = samples.voltage_V[i]
-        rows[:, 5] = samples.temperature_degC[i]
-        rows[:, 6] = samples.ambient_degC[i]
-        rows[:, 7] = samples.step[i]
-        rows[:, 8] = samples.cycle[i]
-        rows[:, 9] = charge
-        rows[:, 10] = energy
+        rows = np.empty((len(i), len(ROW)))
+        rows[:, 0] = c
+        rows[:, 2] = samples.unix_time_s[i]
+        rows[:, 1] = rows[:, 2] - self.start_s
+        columns = (
+            samples.current_A, samples.voltage_V, samples.temperature_degC, samples.ambient_degC,
+            samples.step, samples.cycle, charge, energy,
+        )  # fmt: skip
+        for k, values in enumerate(columns, 3):
+            rows[:, k] = values[i, c]
         return rows
 
-    def _second(self, samples: Samples, i: int, unix_s: float, rows: Array) -> list[Array]:
-        step = samples.step[i]
-        kept: list[Array] = []
-        begins = step != self._step
-        last_of_step = begins & self._is_held
-        if last_of_step.any():
-            kept.append(self._held[last_of_step])
-        active = step >= 0
-        wanted = active & (
-            begins
-            | (unix_s - self._kept_s >= samples.every_s[i])
-            | ~(np.abs(rows[:, 4] - self._kept_V) < self.moves_V)
-        )
-        if wanted.any():
-            kept.append(rows[wanted])
-            self._kept_s[wanted] = unix_s
-            self._kept_V[wanted] = rows[wanted, 4]
-        self._is_held = active & ~wanted
-        self._held = rows
-        self._step = step.copy()
-        return kept
+    def _choose(self, samples: Samples, c: int, kept: list[Array]) -> list[int]:
+        """Return which of a channel's samples are kept, in order."""
+        step = samples.step[:, c]
+        edges = [0, *(np.flatnonzero(step[1:] != step[:-1]) + 1).tolist(), len(step)]
+        held = self._held[c]
+        if held is not None and step[0] != self._step[c]:
+            kept.append(held)
+        chosen: list[int] = []
+        for first, end in zip(edges[:-1], edges[1:], strict=True):
+            if step[first] < 0:
+                continue
+            begins = first > 0 or step[0] != self._step[c]
+            self._stretch(samples, c, (first, end), begins, chosen)
+            if end < len(step) and chosen[-1:] != [end - 1]:
+                chosen.append(end - 1)
+        self._step[c] = step[-1]
+        return chosen
+
+    def _stretch(
+        self, samples: Samples, c: int, span: tuple[int, int], begins: bool, chosen: list[int]
+    ) -> None:
+        """Choose from samples of one step."""
+        at, end = span
+        times, volts = samples.unix_time_s, samples.voltage_V[:, c]
+        every_s = samples.every_s[at, c]
+        if begins:
+            self._keep(at, c, times, volts, chosen)
+            at += 1
+        while at < end:
+            due = (times[at:end] - self._kept_s[c] >= every_s) | (
+                np.abs(volts[at:end] - self._kept_V[c]) >= self.moves_V
+            )
+            first = int(due.argmax())
+            if not due[first]:
+                return
+            at += first
+            self._keep(at, c, times, volts, chosen)
+            at += 1
+
+    def _keep(self, i: int, c: int, times: Array, volts: Array, chosen: list[int]) -> None:
+        self._kept_s[c], self._kept_V[c] = times[i], volts[i]
+        chosen.append(i)
+
+    def _hold(
+        self, samples: Samples, c: int, indices: list[int], charge: Array, energy: Array
+    ) -> None:
+        """Remember the last sample, in case that it turns out to be the last of its step."""
+        last = len(samples.unix_time_s) - 1
+        if samples.step[last, c] < 0 or indices[-1:] == [last]:
+            self._held[c] = None
+        else:
+            self._held[c] = self._rows(samples, c, np.array([last]), charge, energy)
 
     def flush(self, channel: int) -> Array:
         """Return the last sample of a channel if it was not kept yet."""
-        if not self._is_held[channel]:
-            return np.zeros((0, len(ROW)))
-        self._is_held[channel] = False
-        return self._held[channel : channel + 1].copy()
+        held = self._held[channel]
+        self._held[channel] = None
+        return np.zeros((0, len(ROW))) if held is None else held

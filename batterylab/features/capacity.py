@@ -78,7 +78,8 @@ def _of_full(ledger: Ledger, every: list[Stretch], window: str) -> Discharges:
             chosen = three
             break
     what = f"full at {_mean_current_A(chosen):.3g} A, {window}; no measures in the file"
-    method = _mean_of(chosen, "", what) + f"; {len(every)} full discharges in all"
+    method = _mean_of(chosen, "", what)
+    method += f"; {len(every)} full discharges in all" if len(every) > len(chosen) else ""
     return Discharges(tuple(chosen), tuple(every), method + _unsettled(ledger, chosen))
 
 

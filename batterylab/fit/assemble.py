@@ -26,6 +26,7 @@ def assemble(
     errors: Mapping[str, float],
     settings: Mapping[str, Any],
     curve: Curve,
+    doubt_mV: float,
 ) -> Fit:
     """Return the fit; a solution that did not converge hands on no values.
 
@@ -35,6 +36,8 @@ def assemble(
         Of the fitted parameters, in the kernel's order.
     values, errors : mapping of str to float
         All that the fit yields, derived values included.
+    doubt_mV : float
+        A larger residual says that the model does not describe the data.
     """
     converged = solution.converged and bool(np.isfinite(list(values.values())).all())
     reason = solution.reason
@@ -61,15 +64,22 @@ def assemble(
         rows=len(solution.residual_V),
         effective_rows=judgement.effective_rows,
         degrees_of_freedom=judgement.degrees_of_freedom,
-        notes=_notes(solution, judgement),
+        notes=_notes(solution, judgement, 1e3 * rms_V, doubt_mV),
         settings=dict(settings),
         last=dict(values),
         curve=curve,
     )
 
 
-def _notes(solution: Solution, judgement: Judgement) -> tuple[str, ...]:
+def _notes(
+    solution: Solution, judgement: Judgement, residual_mV: float, doubt_mV: float
+) -> tuple[str, ...]:
     notes = []
+    if residual_mV > doubt_mV:
+        notes.append(
+            f"residuals of {residual_mV:.1f} mV: the model does not describe the data, and its "
+            "parameters mean little"
+        )
     free = int((~solution.at_bound).sum())
     if judgement.effective_rows < FEW * free:
         notes.append(

@@ -35,6 +35,8 @@ LAGS = (0.3, 3.0)
 CANDIDATES = 6
 #: a parameter scale for bounds: nothing in a circuit exceeds this many times the whole drop
 MOST = 20.0
+#: residuals above this share of the voltage's range mean that the circuit does not fit
+DOUBT = 0.05
 
 
 @dataclass(frozen=True)
@@ -292,7 +294,7 @@ def fit_circuit(recording: Recording, settings: CircuitSettings) -> Fit:
         "circuit", recording, window.step.step_index, names_of(settings.order, settings.pairs),
         solution, judgement, values, errors,
         {**asdict(settings), "soc_percent": _rounded(window.soc_percent)},
-        _curve(window, solution),
+        _curve(window, solution), 1e3 * DOUBT * float(np.ptp(window.voltage_V[window.observed])),
     )  # fmt: skip
 
 

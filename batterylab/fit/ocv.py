@@ -40,6 +40,8 @@ SCREEN_ROWS = 60
 #: the overvoltage of a slow step lies below this
 MOST_OVERVOLTAGE_V = 0.5
 LEAST_ROWS = 30
+#: residuals above this come from half-cell curves that are not the cell's
+DOUBT_mV = 15.0
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,7 @@ def fit_ocv(recording: Recording, half_cells: HalfCells, settings: OcvSettings) 
     return assemble(
         "ocv", recording, slow.step.step_index, NAMES, solution, judgement, values, errors,
         {**used, "half_cells": half_cells.name, "half_cells_digest": half_cells.digest}, curve,
+        DOUBT_mV,
     )  # fmt: skip
 
 

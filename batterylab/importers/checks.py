@@ -268,7 +268,8 @@ def check_sign(
 ) -> None:
     """Hold the current's sign against the direction of the voltage, step by step.
 
-    Steps count by the charge they pass; a step whose voltage hardly moves says nothing.
+    Steps count by the charge they pass; a step whose voltage hardly moves says nothing. After
+    a rest the voltage counts from the rest's end: a charge held at its limit falls otherwise.
     """
     agree = against = 0.0
     least_V = max(0.005, 0.01 * float(np.ptp(table.voltage_V)))
@@ -276,7 +277,8 @@ def check_sign(
     for step in steps:
         if step.kind not in ("charge", "discharge", "pulse") or step.last_row <= step.first_row:
             continue
-        moved_V = float(table.voltage_V[step.last_row] - table.voltage_V[step.first_row])
+        before = step.first_row - 1 if _is_rest_before(steps, step) else step.first_row
+        moved_V = float(table.voltage_V[step.last_row] - table.voltage_V[before])
         passed_Ah = float(by_current_Ah[step.first_row : step.last_row + 1].sum())
         if abs(moved_V) < least_V or passed_Ah == 0:
             continue
@@ -301,6 +303,10 @@ def check_sign(
         found.remarks.append(
             f"the voltage moves with the current in {100 * share:.3g} % of the charge only"
         )
+
+
+def _is_rest_before(steps: list[StepRow], step: StepRow) -> bool:
+    return step.step_index > 0 and steps[step.step_index - 1].kind == "rest"
 
 
 def check_capacity(

@@ -1,8 +1,12 @@
 """Listen to what a reader's library says while it reads, instead of letting it print."""
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+#: warnings that say nothing of a file
+FOR_PROGRAMMERS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning)
 
 
 @contextmanager
@@ -28,7 +32,15 @@ def overheard(logger_name: str, said: list[str]) -> Iterator[None]:
     logger.addHandler(handler)
     logger.propagate = False
     try:
-        yield
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            yield
+        texts = {
+            str(warning.message).splitlines()[0]
+            for warning in warned
+            if not issubclass(warning.category, FOR_PROGRAMMERS)
+        }
+        said += sorted(texts - set(said))
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagate

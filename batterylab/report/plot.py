@@ -79,7 +79,7 @@ def _drawing(recording: Recording) -> "Figure":
     ]
     time, unit = _time(recording.columns["test_time_s"])
     rows = _rows_to_draw([recording.columns[name] for name, _ in shown], recording)
-    height_mm = 18.0 + 40.0 * len(shown)
+    height_mm = 14.0 + 40.0 * len(shown)
     drawing = figure(170.0, height_mm)
     for place, (name, label) in enumerate(shown):
         bottom_mm = height_mm - 8.0 - 40.0 * (place + 1) + 4.0
@@ -92,6 +92,8 @@ def _drawing(recording: Recording) -> "Figure":
         ax.set_axisbelow(True)
         if place == len(shown) - 1:
             ax.set_xlabel(f"Test time ({unit})")
+            ax.text(1.0, -0.155, "shaded: steps with a measure", transform=ax.transAxes,
+                    ha="right", va="top", fontsize=7.5, color=SOFT)  # fmt: skip
         else:
             ax.tick_params(labelbottom=False)
     _caption(drawing, recording, height_mm)
@@ -136,5 +138,5 @@ def _shade(ax: Any, recording: Recording, time: NDArray[np.float64]) -> None:
     """Shade the steps that carry a measure."""
     for step in recording.steps:
         if step.measure:
-            ax.axvspan(time[step.first_row], time[step.last_row], color="#f0ead6", linewidth=0,
+            ax.axvspan(time[step.first_row], time[step.last_row], color="#f5f0e0", linewidth=0,
                        zorder=0)  # fmt: skip

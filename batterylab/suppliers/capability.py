@@ -32,8 +32,9 @@ class Capability:
         Cells it rests on.
     fraction_outside : float
         Share of cells outside, for normal cells; between 0 and 1.
-    fraction_outside_lower_95, fraction_outside_upper_95 : float or None
-        One-sided bounds.
+    fraction_outside_lower_99, fraction_outside_upper_95 : float or None
+        One-sided bounds. To prove a failure asks for more than to doubt a success, and the
+        lower bound is the less accurate one (``docs/statistics.md``).
     """
 
     cp: float | None
@@ -41,7 +42,7 @@ class Capability:
     cpk_lower_95: float | None
     n: int
     fraction_outside: float | None
-    fraction_outside_lower_95: float | None
+    fraction_outside_lower_99: float | None
     fraction_outside_upper_95: float | None
 
 
@@ -140,6 +141,6 @@ def capability(
         cpk_lower_95=float(np.quantile(cpk, 0.05)),
         n=sample.cells,
         fraction_outside=float(fraction_outside(sample.mean, sd, lower, upper)),
-        fraction_outside_lower_95=float(np.quantile(shares, 0.05)),
+        fraction_outside_lower_99=float(np.quantile(shares, 0.01)),
         fraction_outside_upper_95=float(np.quantile(shares, 0.95)),
     )

@@ -86,7 +86,7 @@ def decide(
     """Decide on one supplier.
 
     Asked in this order: (1) fewer than two lots or two cells: NOT ENOUGH DATA; (2) a rule not
-    met, a cell that the decision rule rejects, or a lower 95 % bound of the share outside
+    met, a cell that the decision rule rejects, or a lower 99 % bound of the share outside
     above `TOLERATED`: REJECT; (3) a limited feature with values of fewer than two lots or
     cells: NOT ENOUGH DATA; (4) anything that is not shown: CONDITIONAL; (5) QUALIFY.
 
@@ -112,6 +112,11 @@ def decide(
     if open_points:
         return Decision("CONDITIONAL", open_points, _risks(judged, rules))
     return Decision("QUALIFY", _shown(judged, rules), _risks(judged, rules))
+
+
+def _share(share: float) -> str:
+    """Return a share in percent, without feigned precision near zero."""
+    return "0.001 %" if share < 1e-5 else f"{100.0 * share:.2g} %"
 
 
 def _too_few(lots: int, cells: int) -> str:
@@ -145,10 +150,10 @@ def _failures(judged: Sequence[Judged], rules: Sequence[dict[str, Any]]) -> list
                 f"{item.name}: {len(proven)} of {cells} cells outside {item.allowed} "
                 f"({_some(proven)})"
             )
-        bound = item.capability.fraction_outside_lower_95 if item.capability else None
+        bound = item.capability.fraction_outside_lower_99 if item.capability else None
         if bound is not None and bound > TOLERATED and not item.is_thin:
             failed.append(
-                f"{item.name}: with 95 % confidence more than {100 * bound:.2g} % of cells lie "
+                f"{item.name}: with 99 % confidence more than {_share(bound)} of cells lie "
                 f"outside {item.allowed}, {100 * TOLERATED:g} % are tolerated"
             )
     return failed
@@ -188,7 +193,7 @@ def _bound_points(item: Judged) -> list[str]:
         return []
     return [
         f"{item.name}: {_cells_inside(item)}, but with 95 % confidence up to "
-        f"{100 * bound:.2g} % may lie outside {item.allowed}; {100 * TOLERATED:g} % are tolerated"
+        f"{_share(bound)} may lie outside {item.allowed}; {100 * TOLERATED:g} % are tolerated"
     ]
 
 
@@ -205,7 +210,7 @@ def _shown(judged: Sequence[Judged], rules: Sequence[dict[str, Any]]) -> list[st
     """Return what is shown, for a supplier that qualifies."""
     shown = [
         f"{item.name}: {_cells_inside(item)} {item.allowed}; with 95 % confidence at most "
-        f"{100 * float(item.capability.fraction_outside_upper_95 or 0.0):.2g} % outside, "
+        f"{_share(item.capability.fraction_outside_upper_95 or 0.0)} outside, "
         f"{100 * TOLERATED:g} % are tolerated"
         for item in judged
         if item.capability is not None

@@ -8,8 +8,24 @@ import pytest
 from batterylab import archive
 from batterylab.recording import Recording, StepRow
 from batterylab.study import Study
-from batterylab.studyfiles import write_study
 
+SUPPLIERS = {"A": "Alpha", "B": "Beta"}
+STUDY = """\
+schema: batterylab.study/1
+name: pouch
+cell_type:
+  name: P5000
+  nominal_capacity: 5.0 Ah
+  rated_capacity: 4.95 Ah
+  voltage: {min: 2.5 V, max: 4.2 V}
+  current: {max_charge: 5 A, max_discharge: 10 A}
+  temperature: {min: 0 degC, max: 45 degC}
+suppliers:
+  - {name: Alpha, lots: [A1, A2, A3]}
+  - {name: Beta, lots: [B1, B2, B3]}
+limits:
+  - {feature: capacity_Ah, lower: 4.8 Ah}
+"""
 PROVENANCE = {
     "source": "bench", "start_utc": "2026-01-05T06:00:00+00:00", "operator": "ann",
     "software": "batterylab 0.1.0", "bench": "bench one", "channel": "1-7", "module": 1, "shelf": 2,
@@ -26,10 +42,9 @@ def make_recording(serial="A1-001", protocol="capacity_resistance", rows=3600, *
     time_s = np.arange(rows, dtype=float) * 6.0
     half = rows // 2
     current_A = np.where(np.arange(rows) < half, 1.65, -1.65)
-    supplier = {"A": "Alpha", "B": "Beta"}[serial[0]]
     return Recording(
         serial=serial,
-        supplier=supplier,
+        supplier=SUPPLIERS[serial[0]],
         lot=serial[:2],
         protocol=protocol,
         columns={
@@ -55,7 +70,11 @@ def make_recording(serial="A1-001", protocol="capacity_resistance", rows=3600, *
 def study(tmp_path):
     """Return a study of six cells with a recording of three of them."""
     folder = tmp_path / "study"
-    write_study(folder, cells_per_lot=1)
+    folder.mkdir()
+    (folder / "study.yaml").write_text(STUDY, encoding="utf-8")
+    serials = [f"{name}{lot}-001" for name in "AB" for lot in (1, 2, 3)]
+    lines = [f"{serial},{SUPPLIERS[serial[0]]},{serial[:2]}" for serial in serials]
+    (folder / "cells.csv").write_text("\n".join(["serial,supplier,lot", *lines]), encoding="utf-8")
     opened = Study.open(folder)
     opened.archive.mkdir(parents=True, exist_ok=True)
     for serial in ("A1-001", "A2-001", "B1-001"):

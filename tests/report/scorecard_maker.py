@@ -242,6 +242,17 @@ def poisoned(value: Any, keep: tuple[str, ...] = ("schema", "generated_utc")) ->
     return f"{value} {HOSTILE}" if isinstance(value, str) else value
 
 
-KEYS = frozenset(
-    ["schema", "study", "cell_type", "name", "nominal_capacity_Ah", "rated_capacity_Ah", "chemistry", "generated_utc", "software", "which_recording", "seed", "features", "unit", "limits", "lower", "upper", "decision_rule", "measurement", "corrected", "method", "repeatability_sd", "reproducibility_sd", "gauge_sd", "gauge_interval", "grr_percent", "grr_percent_interval", "categories", "cells", "channels", "repeats", "note", "suppliers", "lots", "mean", "mean_interval", "sd_total", "sd_total_interval", "sd_cell", "sd_cell_interval", "sd_lot", "sd_lot_interval", "cv_percent", "cv_percent_interval", "minimum", "maximum", "capability", "cp", "cpk", "cpk_lower_95", "n", "fraction_outside", "fraction_outside_upper_95", "outside", "serial", "value", "side", "rule", "lot", "sd", "sd_interval", "comparisons", "a", "b", "difference", "interval", "probability_a_higher", "p_value", "degrees_of_freedom", "sigma_ratio", "sigma_ratio_interval", "values", "supplier", "channel", "uncertainty", "seal", "rules", "clause", "requirement", "limit", "met", "mark", "ranking", "feature", "better", "order", "probability_best", "statement", "decision", "verdict", "reasons", "risks", "pack", "series", "parallel", "loss_percent", "loss_percent_interval", "exclusions", "state", "reason", "recordings", "protocol", "start_utc", "would_change"]
-)
+SCHEMA_WORDS = """
+schema study cell_type name nominal_capacity_Ah rated_capacity_Ah chemistry generated_utc software
+which_recording seed features unit limits lower upper decision_rule measurement corrected method
+repeatability_sd reproducibility_sd gauge_sd gauge_interval grr_percent grr_percent_interval
+categories cells channels repeats note suppliers lots mean mean_interval sd_total
+sd_total_interval sd_cell sd_cell_interval sd_lot sd_lot_interval cv_percent cv_percent_interval
+minimum maximum capability cp cpk cpk_lower_95 n fraction_outside fraction_outside_upper_95
+outside serial value side rule lot sd sd_interval comparisons a b difference interval
+probability_a_higher p_value degrees_of_freedom sigma_ratio sigma_ratio_interval values supplier
+channel uncertainty seal rules clause requirement limit met mark ranking feature better order
+probability_best statement decision verdict reasons risks pack series parallel loss_percent
+loss_percent_interval exclusions state reason recordings protocol start_utc would_change
+"""
+KEYS = frozenset(SCHEMA_WORDS.split())

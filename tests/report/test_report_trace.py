@@ -229,7 +229,7 @@ def test_evidence_is_tolerant_of_an_archive_in_pieces(study, tmp_path):
     entry = entry_of(study)
     entry.path.chmod(0o644)
     entry.path.write_bytes(entry.path.read_bytes()[:300])
-    seals = {e for e in (entry.seal, entry_of_other(study))}
+    seals = {entry.seal, entry_of_other(study)}
     assert gather(study.archive, seals).instruments == (
         ("cycler", "keysight_bt2200", "MY58000516", "2027-03-01", "1"),
     )

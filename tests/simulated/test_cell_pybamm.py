@@ -1,4 +1,4 @@
-"""The simulated cell against PyBaMM's SPMe: 1 mV after the first second."""
+"""The simulated cell against PyBaMM's SPMe, to 1 mV."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,11 @@ import pytest
 from batterylab.pybamm_border import reference_spme, scalars
 from batterylab.simulated.cell import AREA_SCALE, CellTruth, SimulatedCell
 
-SEGMENTS = [(1800.0, -5.0 / 3.0), (10.0, -5.0), (300.0, 0.0), (600.0, 5.0 / 3.0)]
+SEGMENTS = [(1200.0, -5.0 / 3.0), (10.0, -5.0), (300.0, 0.0), (300.0, 5.0 / 3.0)]
 
 
-@pytest.mark.parametrize("degC", [25.0])
-def test_the_cell_is_pybamms_to_a_millivolt(degC):
+def test_the_cell_is_pybamms_to_a_millivolt():
+    degC = 25.0
     cell = SimulatedCell(CellTruth())
     state = cell.rest_state(1.0, degC)
     stoichiometry = state[0], state[1]
@@ -29,13 +29,12 @@ def test_the_cell_is_pybamms_to_a_millivolt(degC):
     time_s = np.arange(1.0, len(currents) + 1)
     volts, degrees = cell.follow(state, currents, 1.0, degC)
     wanted_V, wanted_degC = reference_spme(
-        "Chen2020", time_s, SEGMENTS, changes=changes, temperature_degC=degC
+        "Chen2020", time_s, SEGMENTS, changes=changes, temperature_degC=degC, points=(30, 90)
     )
-    starts = np.cumsum([0] + [int(seconds) for seconds, _ in SEGMENTS[:-1]])
-    settled = ~np.isin(np.arange(len(currents)), starts)  # not the first second after a jump
-    assert np.abs(volts - wanted_V)[settled].max() < 1e-3
-    assert np.abs(degrees - wanted_degC).max() < 0.05
-    assert np.ptp(wanted_V) > 0.3
+    assert np.abs(volts - wanted_V).max() < 1e-3  # the seconds after a jump included
+    assert np.abs(volts - wanted_V)[:1190].mean() < 1e-4
+    assert np.abs(degrees - wanted_degC).max() < 5e-3
+    assert np.ptp(wanted_V) > 0.2
 
 
 def test_charge_is_conserved_and_a_rest_relaxes_to_equilibrium():
@@ -51,19 +50,21 @@ def test_charge_is_conserved_and_a_rest_relaxes_to_equilibrium():
     assert state[0] == pytest.approx(before[0], abs=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("change", "lower"),
-    [({"negative_loading": 0.97}, True), ({"lithium_inventory": 0.97}, True), ({}, False)],
-)
-def test_less_material_is_less_capacity(change, lower):
-    def seconds_to_empty(truth):
-        cell = SimulatedCell(truth)
-        volts, _ = cell.follow(cell.rest_state(1.0), np.full(12000, -5.0 / 3.0), 1.0)
-        return int(np.argmax(volts < 2.5))
+def seconds_to_empty(**changes):
+    cell = SimulatedCell(CellTruth(**changes))
+    volts, _ = cell.follow(cell.rest_state(1.0), np.full(12000, -5.0 / 3.0), 1.0)
+    return int(np.argmax(volts < 2.5))
 
-    base = seconds_to_empty(CellTruth())
-    assert base > 10_000
-    assert (seconds_to_empty(CellTruth(**change)) < 0.99 * base) == lower
+
+def test_capacity_follows_the_material():
+    base = seconds_to_empty()
+    assert 3.6 * 5000 / 5 * 3 * 0.99 < base < 3.6 * 5000 / 5 * 3 * 1.05
+    scaled = seconds_to_empty(
+        negative_loading=0.97, positive_loading=0.97, lithium_inventory=0.97
+    )
+    assert scaled / base == pytest.approx(0.97, abs=3e-3)
+    assert seconds_to_empty(lithium_inventory=0.97) < 0.99 * base
+    assert seconds_to_empty(positive_diffusivity=0.2) < base
 
 
 def test_contact_resistance_is_seen_in_full():
