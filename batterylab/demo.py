@@ -22,6 +22,7 @@ OPERATOR = "demo"
 CONFIDENCE = 0.999
 STANDARD_ERRORS = 4.0
 COMPARED = ("capacity_Ah", "dcir_10s_mOhm")
+BASE = "the base cell"
 INSTRUMENTS = ("cycler", "temps", "meter", "chamber", "clock")
 
 Tell = Callable[[str, float], None]
@@ -247,17 +248,20 @@ def compare(study: Study, table: Any, card: dict[str, Any]) -> list[Check]:
         99.9 % interval of its mean and of its spread, jointly over all suppliers. That the
         ranking is right.
     """
+    from batterylab.simulated.cell import CellTruth
     from batterylab.simulated.population import draw_truths, read_simulation
     from batterylab.simulated.truth import ideal_results
 
     simulation = read_simulation(study.path / "simulation.yaml")
     truths = draw_truths(simulation, study.cells.values())
-    ideal = ideal_results(truths)
+    ideal = ideal_results({**truths, BASE: CellTruth()})
+    base_Ah = ideal.pop(BASE).capacity_Ah
     main = table[table["part"] == "main"]
     checks = [_ratio_check(main, name, ideal) for name in COMPARED]
-    checks += _supplier_checks(main, simulation)
+    checks += _supplier_checks(main, simulation, base_Ah)
     order = card["ranking"]["order"] if card.get("ranking") else []
-    best = sorted(simulation.suppliers, key=lambda s: -simulation.suppliers[s].capacity_offset_percent)
+    offsets = {name: s.capacity_offset_percent for name, s in simulation.suppliers.items()}
+    best = sorted(offsets, key=lambda name: -offsets[name])
     if len(best) > 1:
         checks.append(Check("the ranking by capacity is right", float(order == best), 1.0, 1.0))
     return checks
@@ -277,12 +281,8 @@ def _ratio_check(main: Any, name: str, ideal: dict[str, Any]) -> Check:
     return Check(f"mean of measured over true {name}", float(np.mean(ratios)), 1 - reach, 1 + reach)
 
 
-def _supplier_checks(main: Any, simulation: Any) -> list[Check]:
+def _supplier_checks(main: Any, simulation: Any, base_Ah: float) -> list[Check]:
     """Compare means and spreads with the population's, at 99.9 % over all comparisons."""
-    from batterylab.simulated.cell import CellTruth
-    from batterylab.simulated.truth import ideal_results
-
-    base_Ah = ideal_results({"base": CellTruth()})["base"].capacity_Ah
     rows = main[main["feature"] == "capacity_Ah"]
     names = [s for s in simulation.suppliers if (rows["supplier"] == s).any()]
     level = 1 - (1 - CONFIDENCE) / (2 * len(names))

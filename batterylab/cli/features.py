@@ -141,7 +141,7 @@ def with_uncertainty(value: float, uncertainty: float) -> str:
 
 
 def _summary(frame: "pd.DataFrame") -> list[str]:
-    from math import isfinite
+    from math import isfinite, nan
 
     head = ("feature", "supplier", "part", "n", "mean", "sd", "smallest", "largest", "uncertainty")
     lines = [_row(head)]
@@ -149,8 +149,9 @@ def _summary(frame: "pd.DataFrame") -> list[str]:
     for key, rows in usable.groupby(["feature", "supplier", "part"], sort=False):
         feature, supplier, part = (str(name) for name in key)
         values = rows["value"]
-        numbers = (values.mean(), values.std(), values.min(), values.max(),
-                   rows["uncertainty"].median())  # fmt: skip
+        known = rows["uncertainty"].dropna()
+        typical = known.median() if len(known) else nan
+        numbers = (values.mean(), values.std(), values.min(), values.max(), typical)
         shown = (f"{number:.5g}" if isfinite(number) else "-" for number in numbers)
         lines.append(_row((feature, supplier or "-", part, str(len(rows)), *shown)))
     return lines

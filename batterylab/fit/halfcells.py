@@ -109,7 +109,7 @@ def _safe(name: str) -> str:
 
 def _read_cache(path: Path, name: str) -> HalfCells | None:
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
             first, step = (float(value) for value in kept["grid"])
             negative, positive = (np.ascontiguousarray(kept[e], np.float64) for e in ELECTRODES)
         span = (first, first + step * (len(negative) - 1))

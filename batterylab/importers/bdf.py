@@ -77,11 +77,11 @@ def read(path: Path) -> VendorTable:
 
     def column(name: str) -> Array | None:
         spec = COLUMNS[name]
-        return sheet.get([spec.bdf_name, spec.bdf_label])
+        return sheet.get([spec.bdf_name, spec.bdf_label], spec.unit)
 
     def needed(name: str) -> Array:
         spec = COLUMNS[name]
-        return sheet.need([spec.bdf_name, spec.bdf_label])
+        return sheet.need([spec.bdf_name, spec.bdf_label], spec.unit)
 
     reader = f"batterylab.importers.bdf{' over polars' if is_parquet else ''}"
     extra = {

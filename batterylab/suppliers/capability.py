@@ -68,7 +68,10 @@ def indices(mean: float, sd: float, lower: float | None, upper: float | None) ->
     if sd <= 0:
         return Indices(None, None)
     cp = (upper - lower) / (6.0 * sd) if lower is not None and upper is not None else None
-    return Indices(cp, float(np.min(_margins(np.array(mean), np.array(sd), lower, upper))) / 3.0)
+    return Indices(
+        None if cp is None else float(cp),
+        float(np.min(_margins(np.array(mean), np.array(sd), lower, upper))) / 3.0,
+    )
 
 
 def _margins(mean: Array, sd: Array, lower: float | None, upper: float | None) -> Array:

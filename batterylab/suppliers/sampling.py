@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from batterylab.errors import BatterylabError
+from batterylab.study import FEATURE_UNITS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -205,8 +206,8 @@ def _by_soc(readings: Sequence[Reading]) -> Iterable[Reading]:
 
 def _named(feature: str, soc_percent: float) -> str:
     """Return ``dcir_10s_50soc_mOhm`` for ``dcir_10s_mOhm`` at 50 %."""
-    stem, mark, unit = feature.rpartition("_")
-    return f"{stem}_{soc_percent:g}soc_{unit}" if mark else f"{feature}_{soc_percent:g}soc"
+    ending = next((unit for unit in FEATURE_UNITS if feature.endswith(unit)), "")
+    return f"{feature.removesuffix(ending)}_{soc_percent:g}soc{ending}"
 
 
 def _recordings(readings: Sequence[Reading]) -> list[dict[str, str]]:

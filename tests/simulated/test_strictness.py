@@ -104,7 +104,7 @@ ARGUMENT = st.sampled_from(
 
 
 @given(st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_no_argument_kills_the_frame(data):
     frame = Bt2200(make_world())
     frame.answer("CELL:DEF:QUIC 1")
