@@ -213,6 +213,7 @@ def run_demo(
     from batterylab.features import table as features_table
     from batterylab.fit.store import study_fits
     from batterylab.report import write as write_report
+    from batterylab.report.fits import kept_fits
     from batterylab.suppliers import scorecard, summary_lines
 
     prepare_folder(out)
@@ -221,13 +222,15 @@ def run_demo(
     study = Study.open(out)
     tell("drawing features", 0.0)
     table = features_table(study)
-    fits = []
     for model in ("ocv", "circuit"):
         tell(f"fitting the {model} model", 0.0)
-        fits += list(study_fits(study, model))
+        study_fits(study, model)
     tell("scoring the suppliers", 0.0)
-    card = scorecard(study, table).to_dict()
+    scored = scorecard(study, table)
+    scored.write(study.results)
+    card = scored.to_dict()
     tell("writing the report", 0.0)
+    fits = kept_fits(study.results / "fits", card)
     reports = write_report(study, card, ("pdf", "html"), table=table, fits=fits)
     checks = []
     if check:

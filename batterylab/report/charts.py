@@ -312,6 +312,7 @@ def _normal(drawing: Any, one: Characteristic, suppliers: Sequence[str]) -> None
     ax.set_yticklabels([f"{100 * share:g} %" for share in shares])
     ax.set_ylim(-reach, reach)
     ax.set_xlim(low, high)
+    ax.locator_params(axis="x", nbins=6)
     ax.grid(axis="y", color=HAIR, linewidth=0.4)
     _limit_lines(ax, seen, upright=True)
     ax.set_xlabel(short(one.label, 48))
@@ -367,7 +368,8 @@ def _spread(drawing: Any, one: Characteristic, suppliers: Sequence[str]) -> None
             ax.plot([low, min(high, edge)], [y, y], color=tint, linewidth=1.4)
             if high > edge:
                 ax.plot(edge, y, ">", color=tint, markersize=3.5, clip_on=False)
-        ax.plot(sd, y, "o", color="white" if low is None else tint, mec=tint, markersize=4)
+        ax.plot(sd, y, "o", color="white" if low is None else tint, mec=tint, markersize=4,
+                clip_on=False)  # fmt: skip
     ax.set_yticks(range(len(rows)))
     ax.tick_params(axis="y", length=0)
     ax.set_yticklabels([label for label, *_ in rows], fontsize=7.5 if len(rows) <= 8 else 6.5)

@@ -152,14 +152,14 @@ def rule_rows(
     list of dict
         Three rows of the scorecard's ``rules``: every cell at least rated, none above 110 % of
         rated, range at most 5 % of the mean. `met` is None without values, and for the range
-        of a single cell.
+        of a single cell or if a capacity is not positive.
     """
     rule = RULES[name]
     has = len(capacities_Ah) > 0
     least = min(capacities_Ah) if has else None
     most = max(capacities_Ah) if has else None
     spread = None
-    if least is not None and most is not None and len(capacities_Ah) > 1:
+    if least is not None and most is not None and len(capacities_Ah) > 1 and least > 0:
         spread = 100.0 * (most - least) / (math.fsum(capacities_Ah) / len(capacities_Ah))
     highest = HIGHEST_SHARE * rated_Ah
     rows = [

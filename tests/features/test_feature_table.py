@@ -20,10 +20,17 @@ from batterylab.studyfiles import write_study
 def recordings():
     meters = [made.Meters(current_gain=gain) for gain in (0.0, 1e-3)]
     return [
-        made.capacity_resistance(meters=m, cycles=1, serial=f"A1-00{n}",
-                                 provenance={"channel": f"1-{n}", "part": part, "remarks": remarks})
-        for n, m, part, remarks in zip((1, 2), meters, ("main", "gauge"), ([], ["warm"]), strict=True)
-    ]  # fmt: skip
+        made.capacity_resistance(
+            meters=meter,
+            cycles=1,
+            serial=f"A1-00{number}",
+            provenance={"channel": f"1-{number}", "part": part, "remarks": remarks},
+        )
+        for number, meter, part, remarks in (
+            (1, meters[0], "main", []),
+            (2, meters[1], "gauge", ["warm"]),
+        )
+    ]
 
 
 @pytest.fixture
@@ -102,8 +109,8 @@ def test_nothing_half_written_stays(study, monkeypatch, tmp_path):
 
 def add(study, **changes):
     rows = pd.DataFrame(
-        [{"serial": "B1-001", "feature": "relative_capacity", "value": 0.91, "uncertainty": math.nan,
-          "soc_percent": 50.0},
+        [{"serial": "B1-001", "feature": "relative_capacity", "value": 0.91,
+          "uncertainty": math.nan, "soc_percent": 50.0},
          {"serial": "ZZ", "supplier": "Beta", "feature": "dcir_10s_mOhm", "value": 31.0,
           "uncertainty": 0.2}]
     )  # fmt: skip

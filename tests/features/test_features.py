@@ -342,15 +342,14 @@ def test_noise_is_found_under_a_drift(seed, size, drift):
     assert noise(values) == pytest.approx(size, rel=0.1)
 
 
-@given(st.floats(0.2, 5.0), st.floats(0.01, 1.0), st.lists(st.floats(0.2, 40), min_size=1, max_size=9))
+@given(st.floats(0.01, 1.0), st.lists(st.floats(0.2, 40), min_size=1, max_size=9))
 @settings(max_examples=80, deadline=None)
-def test_no_pulse_breaks_and_none_is_extrapolated(amps, sag_V, times):
+def test_no_pulse_breaks_and_none_is_extrapolated(sag_V, times):
     times = sorted(set(times))
     for feature in features_of(pulse(times=times, sag_V=sag_V)):
         after_s = float(feature.name.split("_")[1][:-1])
         assert times[0] * 0.9 <= after_s * 1.02 and after_s <= times[-1] * 1.12
         assert math.isfinite(feature.value) and feature.uncertainty >= 0
-    assert amps
 
 
 def test_a_feature_survives_the_way_into_a_file(drawn):

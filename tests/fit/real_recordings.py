@@ -97,5 +97,6 @@ def lg_m50_test(shared):
     frame = polars.read_parquet(shared / "data" / "ocv_rpt" / "LGM50_RPT0_pyprobe.parquet")
     time_s, amps = frame["Time [s]"].to_numpy(), frame["Current [A]"].to_numpy()
     steps = steps_by_current(time_s, amps, 1e-3)
-    return recording_of("LGM50-C", time_s, amps, frame["Voltage [V]"].to_numpy(), steps, 5.0,
-                        (2.5, 4.2), temperature_degC=frame["Temperature [C]"].to_numpy())  # fmt: skip
+    volts, degrees = (frame[name].to_numpy() for name in ("Voltage [V]", "Temperature [C]"))
+    return recording_of("LGM50-C", time_s, amps, volts, steps, 5.0, (2.5, 4.2),
+                        temperature_degC=degrees)  # fmt: skip

@@ -1,7 +1,6 @@
 """What is kept of fits, the command, and what fitting must not import or open."""
 
 import json
-import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -183,7 +182,9 @@ study = Study.open({str(study.path)!r})
 print(len(study_fits(study, "ocv")), len(study_fits(study, "circuit")))
 print([m for m in ("pybamm", "matplotlib", "pandas", "scipy") if m in sys.modules])
 """
-    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True
+    )
     assert answer.stdout.split("\n")[:2] == ["2 2", "[]"], answer.stderr
 
 
@@ -191,4 +192,3 @@ def test_a_fit_hides_no_nan_in_json(whole_recording):
     for model in ("ocv", "circuit"):
         text = json.dumps(fit(whole_recording, model).to_dict(), allow_nan=False)
         assert "NaN" not in text
-    assert math.isnan(float("nan"))

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import made_recordings as made
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t as student
 
+from batterylab._kernels import _ocv
 from batterylab.errors import BatterylabError
 from batterylab.fit import NotSuitedError, fit
 from batterylab.fit.halfcells import averaged, from_file, from_parameter_set
@@ -325,12 +327,20 @@ def test_real_curves_have_one_optimum(shared_data, tmp_path):
     curves = from_file(real.p45b_half_cells(shared_data, tmp_path))
     slow = slow_step(real.p45b_slow_charge(shared_data, 9), None, 0.01)
     rows = thinned(slow.fraction, 300)
-    arrays = [np.ascontiguousarray(a[rows]) for a in (slow.fraction, slow.current_A, slow.voltage_V)]
-    best = solve_ocv(*arrays, curves)
-    for shift in (0.97, 1.03):
-        scaled = [arrays[0], arrays[1] * shift, arrays[2]]
-        again = solve_ocv(*scaled, curves)
-        np.testing.assert_allclose(again.parameters[:4], best.parameters[:4], atol=1e-3)
+    f, amps, volts = (
+        np.ascontiguousarray(a[rows]) for a in (slow.fraction, slow.current_A, slow.voltage_V)
+    )
+    best = solve_ocv(f, amps, volts, curves)
+    kernel = partial(_ocv.fit, f, amps, volts, curves.negative_V, curves.positive_V, curves.first,
+                     curves.step)  # fmt: skip
+    random = np.random.default_rng(2)
+    low, high = [0.0, 0.8, 0.7, 0.0, 0.0], [0.05, 1.0, 1.0, 0.1, 0.2]
+    near = 0
+    for _ in range(40):
+        other = solve(kernel, len(f), [random.uniform(low, high)], [0] * 5, [1, 1, 1, 1, 3])
+        near += np.allclose(other.parameters, best.parameters, atol=1e-3)
+        assert other.residual_V @ other.residual_V >= 0.9999 * best.residual_V @ best.residual_V
+    assert near >= 34
 
 
 def test_the_lg_m50_fits_its_own_parameter_set(shared_data, half_cells):

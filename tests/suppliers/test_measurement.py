@@ -71,7 +71,7 @@ def test_the_interval_of_grr_of_aiag(cases):
 def test_figures_to_design_with():
     assert float(grr_percent(np.array(0.1**2), np.array(0.2**2))) == pytest.approx(45, abs=0.5)
     assert float(grr_percent(np.array(0.05**2), np.array(0.2**2))) == pytest.approx(24, abs=0.5)
-    assert CATEGORIES * 0.2 / 0.1 == pytest.approx(2.8, abs=0.05)
+    assert pytest.approx(2.8, abs=0.05) == CATEGORIES * 0.2 / 0.1
 
 
 def test_components_are_unbiased():

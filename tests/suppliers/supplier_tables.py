@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from batterylab.features import COLUMNS
 from batterylab.study import Study
@@ -90,8 +89,3 @@ def gauge_rows(seed=2, cells=6, channels=4, repeats=2, mean=5.1, sigma_cell=0.25
                     seal=f"g{cell}-{place}-{again}",
                 ))  # fmt: skip
     return rows
-
-
-@pytest.fixture
-def study(tmp_path):
-    return make_study(tmp_path / "study")

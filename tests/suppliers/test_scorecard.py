@@ -1,0 +1,369 @@
+"""The scorecard as a whole: schema, decisions, degenerate studies, speed."""
+
+import json
+import math
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from supplier_tables import LIMITS, drawn_rows, frame, gauge_rows, make_study, row
+
+from batterylab.errors import EnvironmentFailedError
+from batterylab.suppliers import SCHEMA, scorecard, summary_lines
+from batterylab.suppliers.card import Scorecard
+
+TOP = {
+    "schema", "study", "cell_type", "generated_utc", "software", "which_recording", "seed",
+    "features", "rules", "ranking", "decision", "pack", "exclusions", "recordings",
+    "would_change",
+}  # fmt: skip
+SUPPLIER = {
+    "lots", "cells", "mean", "mean_interval", "sd_total", "sd_total_interval", "sd_cell",
+    "sd_cell_interval", "sd_lot", "sd_lot_interval", "cv_percent", "cv_percent_interval",
+    "minimum", "maximum", "capability", "outside", "lot",
+}  # fmt: skip
+MEASUREMENT = {
+    "corrected", "method", "repeatability_sd", "reproducibility_sd", "gauge_sd",
+    "gauge_interval", "grr_percent", "grr_percent_interval", "categories", "cells", "channels",
+    "repeats", "note",
+}  # fmt: skip
+COMPARISON = {
+    "a", "b", "difference", "interval", "probability_a_higher", "p_value",
+    "degrees_of_freedom", "sigma_ratio", "sigma_ratio_interval",
+}  # fmt: skip
+
+
+@pytest.fixture
+def study(tmp_path):
+    return make_study(tmp_path / "study")
+
+
+def scored(study, rows, **options):
+    data = scorecard(study, frame(rows), **options).to_dict()
+    json.dumps(data, allow_nan=False)
+    assert len(summary_lines(data)) == 5
+    assert all(line and "\n" not in line for line in summary_lines(data))
+    return data
+
+
+def verdicts(data):
+    return {name: item["verdict"] for name, item in data["decision"].items()}
+
+
+def walk(data):
+    if isinstance(data, dict):
+        for value in data.values():
+            yield from walk(value)
+    elif isinstance(data, list):
+        for value in data:
+            yield from walk(value)
+    else:
+        yield data
+
+
+def test_every_key_of_the_schema_is_there(study):
+    data = scored(study, drawn_rows() + gauge_rows())
+    assert data["schema"] == SCHEMA
+    assert set(data) >= TOP
+    feature = data["features"]["capacity_Ah"]
+    assert set(feature) == {"unit", "limits", "measurement", "suppliers", "comparisons", "values"}
+    assert set(feature["measurement"]) == MEASUREMENT
+    assert set(feature["suppliers"]["Alpha"]) >= SUPPLIER
+    assert set(feature["suppliers"]["Alpha"]["capability"]) == {
+        "cp", "cpk", "cpk_lower_95", "n", "fraction_outside", "fraction_outside_upper_95",
+    }  # fmt: skip
+    assert set(feature["suppliers"]["Alpha"]["lot"]["A1"]) == {
+        "cells", "mean", "mean_interval", "sd", "sd_interval",
+    }  # fmt: skip
+    assert set(feature["comparisons"][0]) == COMPARISON
+    assert set(feature["values"][0]) == {
+        "serial", "supplier", "lot", "channel", "value", "uncertainty", "seal",
+    }  # fmt: skip
+    assert set(data["rules"][0]) == {
+        "rule", "clause", "requirement", "supplier", "value", "limit", "met", "mark",
+    }  # fmt: skip
+    assert set(data["ranking"]) == {"feature", "better", "order", "probability_best", "statement"}
+    assert set(data["decision"]["Alpha"]) == {"verdict", "reasons", "risks"}
+    assert set(data["pack"]["suppliers"]["Alpha"]) == {
+        "cv_percent", "loss_percent", "loss_percent_interval",
+    }  # fmt: skip
+    assert set(data["recordings"][0]) == {
+        "seal", "serial", "supplier", "lot", "channel", "protocol", "start_utc", "state",
+    }  # fmt: skip
+    assert not any(isinstance(v, float) and not math.isfinite(v) for v in walk(data))
+
+
+def test_the_same_rows_in_any_order_give_the_same_bytes(study):
+    rows = drawn_rows() + gauge_rows()
+    first = scored(study, rows)
+    shuffled = pd.DataFrame(rows).sample(frac=1.0, random_state=7)
+    assert scored(study, shuffled.to_dict("records")) == first
+    assert first["generated_utc"] == "2026-01-08T06:00:00+00:00"  # the last recording
+
+
+def test_the_last_entry_of_the_log_dates_the_scorecard(study):
+    study.log.now = lambda: 1_800_000_000
+    study.log.append("allot", "ann", seed=42)
+    data = scored(study, drawn_rows())
+    assert data["generated_utc"] == "2027-01-15T08:00:00+00:00"
+    assert data["seed"] == 42
+
+
+def test_the_truth_lies_in_the_intervals_and_the_ranking_is_right(tmp_path):
+    """Twenty studies as the demonstration makes them, at 99.9 % each."""
+    study = make_study(tmp_path / "s")
+    for seed in range(20):
+        data = scored(study, drawn_rows(seed) + gauge_rows(seed + 100), confidence=0.999)
+        assert data["ranking"]["order"][0] == "Alpha"
+        for name, mean in (("Alpha", 5.15), ("Beta", 5.075)):
+            entry = data["features"]["capacity_Ah"]["suppliers"][name]
+            for key, true in (
+                ("mean", mean), ("sd_cell", 0.0025 * mean), ("sd_lot", 0.002 * mean),
+                ("sd_total", math.hypot(0.002, 0.0025) * mean),
+            ):  # fmt: skip
+                low, high = entry[f"{key}_interval"]
+                assert low <= true <= high, (seed, name, key)
+            assert entry["mean"] == pytest.approx(mean, rel=0.01)
+
+
+def test_a_gauge_study_takes_the_bench_out(study):
+    rows = drawn_rows(seed=3, lots=6, cells=30, bench=0.25)
+    gauge = gauge_rows(cells=10, channels=10, repeats=3, channel=0.2, repeat=0.15)
+    plain = scored(study, rows)["features"]["capacity_Ah"]
+    without = scored(study, rows + gauge)["features"]["capacity_Ah"]
+    assert plain["measurement"]["corrected"] is False
+    assert "not corrected" in plain["measurement"]["note"]
+    assert plain["suppliers"]["Alpha"]["sd_cell"] == pytest.approx(0.0035 * 5.15, rel=0.1)
+    assert without["suppliers"]["Alpha"]["sd_cell"] == pytest.approx(0.0025 * 5.15, rel=0.2)
+    low, high = without["suppliers"]["Alpha"]["sd_cell_interval"]
+    assert low < 0.0025 * 5.15 < high
+    assert 50 < without["measurement"]["grr_percent"] < 90
+
+
+# Decisions
+
+
+def test_wide_margins_qualify(study):
+    data = scored(study, drawn_rows(means=(("Alpha", 5.2), ("Beta", 5.2)), lots=6))
+    assert verdicts(data) == {"Alpha": "QUALIFY", "Beta": "QUALIFY"}
+    assert "all 48 cells of 6 lots inside" in data["decision"]["Alpha"]["reasons"][0]
+
+
+def test_a_narrow_margin_is_conditional_and_says_how_many_lots_would_do(study):
+    data = scored(study, drawn_rows(seed=2, means=(("Alpha", 5.02), ("Beta", 5.2))))
+    assert verdicts(data)["Alpha"] == "CONDITIONAL"
+    text = next(item for item in data["would_change"] if item.startswith("Alpha"))
+    lots = int(text.partition("about ")[2].split()[0])
+    assert 4 <= lots <= 60
+
+
+def test_a_cell_below_the_limit_rejects(study):
+    rows = drawn_rows(means=(("Alpha", 5.2), ("Beta", 5.2)), lots=6)
+    rows[0]["value"] = 4.9
+    data = scored(study, rows)
+    assert verdicts(data) == {"Alpha": "REJECT", "Beta": "QUALIFY"}
+    outside = data["features"]["capacity_Ah"]["suppliers"]["Alpha"]["outside"]
+    assert [(item["serial"], item["side"]) for item in outside] == [("A1-001", "lower")]
+    assert any(
+        "gbt_31486_2024 5.4 not met" in text for text in data["decision"]["Alpha"]["reasons"]
+    )
+    assert any("A1-001 lies" in text for text in data["decision"]["Alpha"]["risks"])
+
+
+def test_a_rule_alone_rejects(tmp_path):
+    study = make_study(tmp_path / "s", limits="")
+    rows = drawn_rows(means=(("Alpha", 5.2), ("Beta", 4.9)), lots=4)
+    data = scored(study, rows)
+    assert verdicts(data) == {"Alpha": "QUALIFY", "Beta": "REJECT"}
+    assert [row["met"] for row in data["rules"] if row["supplier"] == "Beta"] == [False, True, True]
+
+
+def test_a_bound_alone_rejects(tmp_path):
+    """No cell is rejected under guarded rejection, yet too many lie outside."""
+    limits = "{feature: capacity_Ah, lower: 5.19 Ah, decision_rule: guarded rejection}"
+    study = make_study(tmp_path / "s", ("Alpha",), limits=limits, rules="")
+    rows = drawn_rows(seed=4, means=(("Alpha", 5.19),), lots=10, sigma_lot=0.05)
+    for item in rows:
+        item["uncertainty"] = 0.05
+    data = scored(study, rows)
+    assert verdicts(data) == {"Alpha": "REJECT"}
+    assert "with 99 % confidence more than" in data["decision"]["Alpha"]["reasons"][0]
+
+
+def test_a_cell_in_the_guard_band_is_conditional(tmp_path):
+    limits = "{feature: capacity_Ah, lower: 4.95 Ah, decision_rule: guarded acceptance}"
+    study = make_study(tmp_path / "s", ("Alpha",), limits=limits, rules="")
+    rows = drawn_rows(means=(("Alpha", 5.2),), lots=6)
+    for item in rows:
+        item["uncertainty"] = 0.2
+    data = scored(study, rows)
+    assert verdicts(data) == {"Alpha": "CONDITIONAL"}
+    assert "neither accepted nor rejected" in data["decision"]["Alpha"]["reasons"][0]
+
+
+def test_one_lot_is_not_enough_whatever_it_shows(study):
+    data = scored(study, drawn_rows(lots=1, means=(("Alpha", 5.2), ("Beta", 4.8))))
+    assert verdicts(data) == {"Alpha": "NOT ENOUGH DATA", "Beta": "NOT ENOUGH DATA"}
+    entry = data["features"]["capacity_Ah"]["suppliers"]["Alpha"]
+    assert entry["sd_total_interval"][0] < entry["sd_total"] < entry["sd_total_interval"][1]
+    assert entry["mean_interval"] is None
+    assert entry["sd_lot"] is None
+    assert "one lot" in entry["notes"][0]
+    assert any("not met" in risk for risk in data["decision"]["Beta"]["risks"])
+    assert data["ranking"]["probability_best"] == {"Alpha": None, "Beta": None}
+    assert data["ranking"]["order"] == ["Alpha", "Beta"]
+
+
+def test_a_supplier_without_any_value(study):
+    data = scored(study, drawn_rows(means=(("Alpha", 5.2),), lots=6))
+    assert verdicts(data) == {"Alpha": "QUALIFY", "Beta": "NOT ENOUGH DATA"}
+    assert data["decision"]["Beta"]["reasons"] == ["no valid value of any cell"]
+
+
+def test_a_limited_feature_that_was_never_measured(tmp_path):
+    study = make_study(
+        tmp_path / "s", limits=f"{LIMITS}, {{feature: dcir_10s_mOhm, upper: 32 mOhm}}"
+    )
+    data = scored(study, drawn_rows(means=(("Alpha", 5.2), ("Beta", 5.2)), lots=6))
+    assert verdicts(data)["Alpha"] == "NOT ENOUGH DATA"
+    assert data["decision"]["Alpha"]["reasons"] == [
+        "dcir_10s_mOhm: limited in the study, but never measured"
+    ]
+
+
+def test_a_study_without_limits_and_rules_is_conditional(tmp_path):
+    study = make_study(tmp_path / "s", limits="", rules="", extra="")
+    data = scored(study, drawn_rows(lots=6))
+    assert set(verdicts(data).values()) == {"CONDITIONAL"}
+    assert data["pack"] is None
+
+
+def test_resistance_ranks_the_lower_the_better(tmp_path):
+    study = make_study(tmp_path / "s", limits="", rules="")
+    rows = drawn_rows(means=(("Alpha", 30.0), ("Beta", 29.0)), feature="dcir_10s_mOhm")
+    data = scored(study, rows)
+    assert data["ranking"]["better"] == "lower"
+    assert data["ranking"]["order"] == ["Beta", "Alpha"]
+    assert data["ranking"]["probability_best"]["Beta"] > 0.9
+    assert data["pack"] is None
+
+
+# Tables without lots, and other thin data
+
+
+def relative(values, supplier="PulseBat"):
+    return [
+        row(f"C{n}", value, supplier=supplier, lot="", feature="relative_capacity", unit="",
+            protocol="table", source="table", seal="t", start_utc="", uncertainty=math.nan,
+            channel="")
+        for n, value in enumerate(values)
+    ]  # fmt: skip
+
+
+def test_a_table_in_relative_capacity_without_lots(tmp_path):
+    study = make_study(tmp_path / "s", ("PulseBat",), limits="", rules="")
+    values = np.random.default_rng(1).normal(0.9, 0.05, 60)
+    data = scored(study, relative(values))
+    assert verdicts(data) == {"PulseBat": "NOT ENOUGH DATA"}
+    entry = data["features"]["relative_capacity"]["suppliers"]["PulseBat"]
+    assert entry["lots"] == 0
+    cv = 100 * values.std(ddof=1) / values.mean()
+    assert entry["cv_percent"] == pytest.approx(cv, rel=1e-9)
+    low, high = entry["cv_percent_interval"]
+    assert low < cv < high
+    assert high / low == pytest.approx(1.43, abs=0.05)
+    assert data["pack"]["suppliers"]["PulseBat"]["loss_percent"] == pytest.approx(
+        2.493 * cv, rel=1e-3
+    )
+    assert data["generated_utc"] is None
+
+
+@pytest.mark.parametrize("name", ["LFP_35Ah", "LMO_10Ah", "NMC_2.1Ah", "NMC_21Ah"])
+def test_the_spread_of_retired_cells(tmp_path, shared_data, name):
+    file = f"multicell_pulsebat/{name}_W_5000.xlsx"
+    manifest = json.loads((shared_data / "data" / "MANIFEST.json").read_text())
+    listed = manifest if isinstance(manifest, list) else manifest["files"]
+    want = next(item for item in listed if item["file"] == file)["expected"]["own"]
+    sheet = pd.read_excel(shared_data / "data" / file, usecols=["No.", "ID", "SOH"])
+    health = sheet.groupby(["No.", "ID"])["SOH"].first()
+    study = make_study(tmp_path / "s", ("Retired",), limits="", rules="")
+    data = scored(study, relative(list(health), "Retired"))
+    assert verdicts(data) == {"Retired": "NOT ENOUGH DATA"}
+    entry = data["features"]["relative_capacity"]["suppliers"]["Retired"]
+    assert entry["cells"] == want["n_cells"]
+    assert entry["cv_percent"] == pytest.approx(want["Q_cv_percent"], abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[5.0], [5.0, 5.0], [5.0, math.nan], [0.0, 0.0, 0.0], [-1.0, 1.0, 0.5], [1e-12, 2e-12]],
+)
+@pytest.mark.parametrize("lots", [("A1",), ("A1", "A2"), ("",)])
+def test_thin_and_odd_values_never_break_it(study, values, lots):
+    rows = [row(f"S{n}", v, lot=lots[n % len(lots)]) for n, v in enumerate(values)]
+    data = scored(study, rows)
+    assert verdicts(data)["Alpha"] != "QUALIFY"
+
+
+def test_nothing_valid_at_all(study):
+    data = scored(study, [row("S1", math.nan), row("S2", 5.0, state="invalid")])
+    assert set(verdicts(data).values()) == {"NOT ENOUGH DATA"}
+    assert data["features"] == {}
+    assert len(data["exclusions"]) == 2
+
+
+def test_equal_values_in_many_lots(study):
+    rows = [row(f"S{n}", 5.2, lot=f"A{n % 3}") for n in range(9)]
+    data = scored(study, rows)
+    entry = data["features"]["capacity_Ah"]["suppliers"]["Alpha"]
+    assert entry["sd_total"] == 0.0
+    assert entry["sd_total_interval"] is None
+    assert "all values are equal" in entry["notes"][0]
+    assert verdicts(data)["Alpha"] == "CONDITIONAL"
+
+
+# The file, and the cost
+
+
+def test_it_is_written_whole_or_not_at_all(study, monkeypatch):
+    card = scorecard(study, frame(drawn_rows()))
+    path = card.write(study.results)
+    assert json.loads(path.read_text()) == card.to_dict()
+    before = path.read_bytes()
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    with pytest.raises(EnvironmentFailedError, match="cannot be written"):
+        Scorecard({"schema": SCHEMA}).write(study.results)
+    assert path.read_bytes() == before
+    assert [item.name for item in study.results.iterdir()] == ["scorecard.json"]
+
+
+def test_48_cells_with_15_features_take_less_than_a_second(study):
+    rows = []
+    for number in range(15):
+        name = "capacity_Ah" if number == 0 else f"feature{number}_Ah"
+        part = drawn_rows(seed=number, means=(("Alpha", 5.05), ("Beta", 5.15)), feature=name)
+        del part[number % 8 + 3]  # unequal lots cost most
+        rows += part + gauge_rows(seed=number, feature=name)
+    table = frame(rows)
+    started = time.perf_counter()
+    data = scorecard(study, table).to_dict()
+    assert time.perf_counter() - started < 1.0
+    assert len(data["features"]) == 15
+
+
+def test_scoring_imports_no_simulator():
+    code = (
+        "import sys, batterylab.suppliers.card, batterylab.suppliers\n"
+        "print([m for m in ('pybamm', 'matplotlib', 'pyvisa') if m in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
