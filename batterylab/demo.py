@@ -299,7 +299,8 @@ def _supplier_checks(main: Any, simulation: Any, base_Ah: float) -> list[Check]:
         true_Ah = base_Ah * (1 + truth.capacity_offset_percent / 100)
         if len(lots) > 1:
             low, high = _mean_interval(lots, level)
-            checks.append(Check(f"mean capacity of {name}, Ah: truth in interval", true_Ah, low, high))
+            what = f"mean capacity of {name}, Ah: truth in interval"
+            checks.append(Check(what, true_Ah, low, high))
         if sum(len(lot) - 1 for lot in lots) > 0:
             low, high = _spread_interval(lots, level)
             sigma_Ah = truth.sigma_cell_percent / 100 * base_Ah

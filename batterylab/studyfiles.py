@@ -157,7 +157,8 @@ def write_study(
     taken = [name for name in texts if (folder / name).exists()]
     if taken:
         raise BatterylabError(
-            f"{folder}: {taken[0]} exists already", hint="choose another folder; nothing was written"
+            f"{folder}: {taken[0]} exists already",
+            hint="choose another folder; nothing was written",
         )
     try:
         (folder / "protocols").mkdir(parents=True, exist_ok=True)

@@ -64,7 +64,8 @@ def test_an_unknown_supplier_in_the_cells_is_told_by_line(folder):
 
 def test_all_mistakes_of_both_files_come_at_once(folder):
     change(folder, "study.yaml", "upper: 45 mOhm", "upper: 45")
-    change(folder, "cells.csv", "A1-001,Alpha,A1,3.582,13.4,", "A1-001,Alpha,A1,x,,\nA1-001,Alpha,A1")
+    row = "A1-001,Alpha,A1,3.582,13.4,"
+    change(folder, "cells.csv", row, "A1-001,Alpha,A1,x,,\nA1-001,Alpha,A1")
     with pytest.raises(ProblemsError) as caught:
         Study.open(folder)
     text = str(caught.value)

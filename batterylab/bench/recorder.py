@@ -5,6 +5,7 @@ of its step, if the interval has passed, or if the voltage has moved.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,7 +116,7 @@ class Recorder:
         if held is not None and step[0] != self._step[c]:
             kept.append(held)
         chosen: list[int] = []
-        for first, end in zip(edges[:-1], edges[1:], strict=True):
+        for first, end in pairwise(edges):
             if step[first] < 0:
                 continue
             begins = first > 0 or step[0] != self._step[c]

@@ -1,5 +1,6 @@
 """`batterylab archive`: list, show and verify sealed recordings."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,7 @@ def show(file: Path, as_json: bool) -> None:
 
 
 def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and value != value else value
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 @archive.command()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 FOLLOW_EVERY_s = 0.5
 STUDY = click.argument(
-    "folder", metavar="[STUDY]", type=click.Path(path_type=Path), default=Path(".")
+    "folder", metavar="[STUDY]", type=click.Path(path_type=Path), default=Path()
 )
 
 

@@ -3,8 +3,9 @@ r"""Capacity, energy, energy efficiency and temperature rise.
 Capacity after the repeat rule of GB 38031-2025, 7.1.2: discharges are repeated until three in
 a row lie within 3 % of the rated capacity, and the capacity is the mean of these three. The
 bench repeats until the rule is met, so on its recordings they are the last three discharges
-measured as ``capacity``. A file without measures is searched for full discharges, and the
-first three in a row that meet the rule are taken.
+measured as ``capacity``. An imported file may hold a whole cycle life: there the rule is applied
+as it stands, and the first three in a row that meet it are taken. A file without measures is
+searched for full discharges.
 """
 
 import math
@@ -64,22 +65,28 @@ def capacity_discharges(ledger: Ledger) -> Discharges | None:
 
 
 def _of_measured(ledger: Ledger, every: list[Stretch]) -> Discharges:
+    if ledger.recording.provenance.get("source") == "import":
+        return _by_rule(ledger, every, "measured as capacity")
     chosen = every[-REPEATS:]
     method = _mean_of(chosen, "the last ", "measured as capacity")
     return Discharges(tuple(chosen), tuple(every), method + _unsettled(ledger, chosen))
 
 
 def _of_full(ledger: Ledger, every: list[Stretch], window: str) -> Discharges:
-    """Choose the first three full discharges in a row that meet the rule, else the last."""
+    return _by_rule(ledger, every, f"from full to empty, {window}; no measures in the file")
+
+
+def _by_rule(ledger: Ledger, every: list[Stretch], what: str) -> Discharges:
+    """Choose the first three discharges in a row that meet the rule, else the last."""
     chosen = every[-REPEATS:]
+    which = "the last " if len(every) > REPEATS else ""
     for first in range(len(every) - REPEATS + 1):
         three = every[first : first + REPEATS]
         if _is_settled(ledger, three):
-            chosen = three
+            chosen, which = three, "the first "
             break
-    what = f"full at {_mean_current_A(chosen):.3g} A, {window}; no measures in the file"
-    method = _mean_of(chosen, "", what)
-    method += f"; {len(every)} full discharges in all" if len(every) > len(chosen) else ""
+    method = _mean_of(chosen, which, what) + f"; at {_mean_current_A(chosen):.3g} A"
+    method += f"; {len(every)} in all" if len(every) > len(chosen) else ""
     return Discharges(tuple(chosen), tuple(every), method + _unsettled(ledger, chosen))
 
 
@@ -121,8 +128,9 @@ def _full_discharges(ledger: Ledger) -> tuple[list[Stretch], str]:
             for charge, discharge in pairs
             if charge.end_V >= upper_V - NEAR_V and discharge.end_V <= lower_V + NEAR_V
         ] or _lone_discharge(ledger, upper_V, lower_V)
+        every = _not_partial(ledger, every)
         if every:
-            return _not_partial(every), f"{upper_V:.2f} to {lower_V:.2f} V"
+            return every, f"{upper_V:.2f} to {lower_V:.2f} V"
     return [], ""
 
 
@@ -135,10 +143,10 @@ def _lone_discharge(ledger: Ledger, upper_V: float, lower_V: float) -> list[Stre
     return [moving[0]] if ledger.voltage_V[before] >= upper_V - NEAR_V else []
 
 
-def _not_partial(every: list[Stretch]) -> list[Stretch]:
-    """Leave out what moved less than half of the most: the charge before it was partial."""
-    most = max(abs(stretch.charge_Ah) for stretch in every)
-    return [stretch for stretch in every if abs(stretch.charge_Ah) > 0.5 * most]
+def _not_partial(ledger: Ledger, every: list[Stretch]) -> list[Stretch]:
+    """Leave out what moved less than half of the file's largest discharge."""
+    most = max((-stretch.charge_Ah for stretch in ledger.stretches), default=0.0)
+    return [stretch for stretch in every if -stretch.charge_Ah > 0.5 * most]
 
 
 @dataclass(frozen=True)

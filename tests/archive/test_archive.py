@@ -80,7 +80,7 @@ def test_a_changed_sample_breaks_the_seal(tmp_path_factory, row, name):
     with h5py.File(path, "r+") as file:
         values = file["data"][name]
         values[row] = values[row] + 1
-    with pytest.raises(NotMetError, match="the seal does not hold|damaged"):
+    with pytest.raises(NotMetError, match=r"the seal does not hold|damaged"):
         archive.verify(path)
 
 

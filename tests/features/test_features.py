@@ -268,7 +268,7 @@ def test_an_import_without_a_data_sheet_uses_its_own_window(recording, drawn):
     )
 
 
-def cycled(capacities_Ah, measure=""):
+def cycled(capacities_Ah, measure="", source="bench"):
     """Cycles at 5 A from 2.5 V to 4.2 V and back, each of the given capacity."""
     rows, steps, time_s = [(1.0, 0.0, 3.0)], [("rest", 0, 0, 0.0, 1.0)], 1.0
     for capacity_Ah in capacities_Ah:
@@ -279,13 +279,31 @@ def cycled(capacities_Ah, measure=""):
             name = measure if kind == "discharge" else ""
             steps.append((kind, first, first + 3, time_s, length, name))
             time_s += length
-    return hand_made(rows, steps)
+    recording = hand_made(rows, steps)
+    return replace(recording, provenance={**recording.provenance, "source": source})
 
 
 def test_the_repeat_rule_takes_the_first_three_that_agree():
     found = by_name(cycled((4.0, 4.9, 4.95, 4.97, 2.6)))["capacity_Ah"]
     assert found.value == pytest.approx((4.9 + 4.95 + 4.97) / 3)
     assert len(found.parts) == 5
+
+
+def test_a_cycle_life_file_gives_the_capacity_it_began_with():
+    life = [5.0, 4.98, 4.97, *np.linspace(4.9, 3.5, 12)]
+    imported = by_name(cycled(life, "capacity", "import"))["capacity_Ah"]
+    assert imported.value == pytest.approx((5.0 + 4.98 + 4.97) / 3)
+    assert "the first 3" in imported.method and len(imported.parts) == 15
+    bench = by_name(cycled(life, "capacity", "bench"))["capacity_Ah"]
+    assert bench.value == pytest.approx(np.mean(life[-3:]))
+
+
+def test_a_discharge_of_next_to_nothing_is_no_capacity():
+    rows = [(1, 0.0, 3.0), (2, 2.0, 4.9), (3, -2.0, 2.4), (4, 2.0, 4.5), (7200, 2.0, 4.6)]
+    rows += [(7201, -2.0, 4.5), (12000, -2.0, 3.5)]
+    kinds = [("rest", 0, 0, 0, 1), ("charge", 1, 1, 1, 1), ("discharge", 2, 2, 2, 1),
+             ("charge", 3, 4, 3, 7197), ("discharge", 5, 6, 7200, 4800)]  # fmt: skip
+    assert "capacity_Ah" not in by_name(replace(hand_made(rows, kinds), cell_type={}))
 
 
 def test_a_capacity_that_has_not_settled_says_so():
