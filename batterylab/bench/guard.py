@@ -69,6 +69,11 @@ class GuardProcess:
         self._last = now
         self._say("beat")
 
+    def rest(self) -> None:
+        """Tell the guard that no current flows: until the next beat, silence is no alarm."""
+        self._last = 0.0
+        self._say("rest")
+
     def _say(self, word: str) -> None:
         try:
             assert self._process.stdin is not None  # noqa: S101
@@ -88,24 +93,26 @@ class GuardProcess:
             self._process.communicate()
 
 
-def watch(read_line: Callable[[float], str | None], silence_s: float) -> str:
+def watch(read_line: Callable[[float | None], str | None], silence_s: float) -> str:
     """Listen until the runner is done or in trouble.
 
     Parameters
     ----------
     read_line : callable
-        Takes a time limit in s; returns a line, an empty string at the end of the stream, or
-        None if nothing came in time.
+        Takes a time limit in s, or None to wait for ever; returns a line, an empty string at
+        the end of the stream, or None if nothing came in time.
     silence_s : float
-        Longest silence.
+        Longest silence, but for that after ``rest``.
 
     Returns
     -------
     str
         Why to act; empty if the runner said ``done``.
     """
+    limit_s: float | None = silence_s
     while True:
-        line = read_line(silence_s)
+        line = read_line(limit_s)
+        limit_s = None if line is not None and line.strip() == "rest" else silence_s
         if line is None:
             return f"the runner was silent for {silence_s:g} s"
         if line == "":
@@ -114,7 +121,7 @@ def watch(read_line: Callable[[float], str | None], silence_s: float) -> str:
             return ""
 
 
-def _read_line(limit_s: float) -> str | None:
+def _read_line(limit_s: float | None) -> str | None:
     ready, _, _ = select.select([sys.stdin], [], [], limit_s)
     return sys.stdin.readline() if ready else None
 

@@ -24,7 +24,7 @@ def recordings(content: JournalContent) -> Iterator[tuple[Recording, str]]:
 
     Channels without a single row give none.
     """
-    for index, channel in enumerate(content.head["channels"]):
+    for index, channel in enumerate(content.head.get("channels", [])):
         rows = content.rows[content.rows[:, 0] == index]
         if len(rows):
             yield _recording(content, index, channel, rows)
@@ -98,7 +98,7 @@ def _steps(
                 kind=KINDS[plan["kind"]],
                 label=plan["path"],
                 measure=plan["measure"],
-                ended_by=end["ended_by"] if end else "stopped",
+                ended_by=end["ended_by"] if end else _cut(number, numbers),
                 cycle_index=int(cycle),
                 start_s=begins_s,
                 duration_s=(end["end_s"] - start_s if end else last_s) - begins_s,
@@ -107,6 +107,11 @@ def _steps(
             )
         )
     return steps
+
+
+def _cut(number: int, numbers: Any) -> str:
+    """Return what ended a step of whose end the journal says nothing."""
+    return "stopped" if number == numbers[-1] else "unknown"
 
 
 def harvest(study: Study, journal: Path, operator: str) -> list[tuple[Path, str]]:

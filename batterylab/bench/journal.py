@@ -5,6 +5,7 @@ content: ``H`` the run (JSON), ``E`` an event of a channel (JSON), ``R`` rows of
 that ends in the middle of a frame, as after a power cut, is read up to there.
 """
 
+import contextlib
 import json
 import os
 import struct
@@ -54,21 +55,33 @@ class Journal:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("xb")
-            self._file.write(MAGIC)
         except OSError as error:
             raise self._refused(error) from None
-        self._frame(b"H", json.dumps({"schema": SCHEMA, **head}).encode())
-        self.sync()
+        try:
+            self._write(MAGIC)
+            self._frame(b"H", json.dumps({"schema": SCHEMA, **head}).encode())
+            self.sync()
+        except EnvironmentFailedError:
+            self._let_go()
+            raise
 
     def _refused(self, error: OSError) -> EnvironmentFailedError:
         return EnvironmentFailedError(f"{self.path}: cannot be written: {error.strerror or error}")
 
     def _frame(self, kind: bytes, content: bytes) -> None:
         crc = zlib.crc32(kind + content)
+        self._write(_HEAD.pack(len(content), crc, kind) + content)
+
+    def _write(self, data: bytes) -> None:
         try:
-            self._file.write(_HEAD.pack(len(content), crc, kind) + content)
+            self._file.write(data)
         except OSError as error:
             raise self._refused(error) from None
+
+    def _let_go(self) -> None:
+        """Close the file, whatever its last bytes meet."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def event(self, channel: str, what: str, **data: Any) -> None:
         """Note an event of a channel; `sync` makes it durable."""
@@ -91,10 +104,12 @@ class Journal:
         self._synced = time.monotonic()
 
     def close(self) -> None:
-        """Sync and close."""
+        """Sync and close; the file is closed even where the disk refuses."""
         if not self._file.closed:
-            self.sync()
-            self._file.close()
+            try:
+                self.sync()
+            finally:
+                self._let_go()
 
 
 class JournalContent:
@@ -103,7 +118,7 @@ class JournalContent:
     Attributes
     ----------
     head : dict
-        The run.
+        The run; empty if the file ends before it, as after a power cut at the very start.
     events : list of dict
         In order; each has ``channel`` and ``what``.
     rows : ndarray, shape (n, 11)
@@ -125,7 +140,8 @@ class JournalContent:
             elif kind == b"R":
                 blocks.append(np.frombuffer(content, "<f8").reshape(-1, len(ROW)))
         self.rows = np.concatenate(blocks) if blocks else np.zeros((0, len(ROW)))
-        if self.head.get("schema") != SCHEMA:
+        is_cut_early = not self.head and not self.is_whole
+        if self.head.get("schema") != SCHEMA and not is_cut_early:
             raise BatterylabError(f"{path}: not a journal of this version ({SCHEMA})")
 
     def _frames(self, path: Path) -> Iterator[tuple[bytes, bytes]]:
@@ -133,6 +149,9 @@ class JournalContent:
             data = path.read_bytes()
         except OSError as error:
             raise EnvironmentFailedError(f"{path}: cannot be read: {error.strerror}") from None
+        if len(data) < len(MAGIC) and MAGIC.startswith(data):
+            self.is_whole = False
+            return
         if not data.startswith(MAGIC):
             raise BatterylabError(f"{path}: not a journal", hint=f"it begins with {MAGIC!r}")
         at = len(MAGIC)

@@ -37,8 +37,11 @@ def run_folder(study: Study) -> Path:
 
 def _locked(path: Path) -> IO[str] | None:
     """Return the open lock file if nobody else holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    stream = path.open("a+")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("a+")
+    except OSError as error:
+        raise EnvironmentFailedError(f"{path}: cannot be opened: {error.strerror}") from None
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -73,15 +76,15 @@ def status_of(study: Study) -> dict[str, Any]:
     """Return what the last or current run says of itself."""
     path = run_folder(study) / "status.json"
     data: dict[str, Any] = {}
+    lives = is_running(study)  # asked first: what a runner wrote before its end is then seen
     with contextlib.suppress(OSError, ValueError):
         data = json.loads(path.read_text(encoding="utf-8"))
-    data["is_running"] = is_running(study)
+    data["is_running"] = lives
     if not data["is_running"] and data.get("phase") not in (None, "ended"):
         data["phase"] = "died"
     data["loaded"] = study.log.occupied()
-    guard = run_folder(study) / "guard.json"
-    if guard.exists():
-        data["guard"] = json.loads(guard.read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError, ValueError):
+        data["guard"] = json.loads((run_folder(study) / "guard.json").read_text(encoding="utf-8"))
     return data
 
 
@@ -213,6 +216,9 @@ def _guarded(
             return board.reason
 
         def tell(data: dict[str, Any]) -> None:
+            if data["phase"] == "sealing":  # every channel is safe, and the disk takes its time
+                assert guard is not None  # noqa: S101
+                guard.rest()
             board.write(data)
             if report:
                 report(data)
@@ -231,6 +237,9 @@ def _guarded(
         raise
     except KeyboardInterrupt as error:
         code, message = 130, str(error) or "interrupted"
+        raise
+    except Exception as error:
+        message = f"this is a fault of batterylab: {type(error).__name__}: {error}"
         raise
     finally:
         if guard is not None:
@@ -303,6 +312,8 @@ def has_work(study: Study) -> int:
 
 def main() -> None:
     """Entry of the detached runner: study and operator."""
+    from batterylab.cli import unexpected
+
     try:
         study = Study.open(Path(sys.argv[1]))
         run_here(study, sys.argv[2])
@@ -311,6 +322,9 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:  # the last resort: a log, never a traceback
+        print(unexpected(error), file=sys.stderr, flush=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -107,8 +107,8 @@ class Runner:
             while any(run.running for run in self.runs):
                 self._tick()
             self.make_safe()
-        except BaseException:
-            self._abandon()
+        except BaseException as error:
+            self._abandon(error)
             raise
         self.journal.sync()
         return self.runs
@@ -130,15 +130,27 @@ class Runner:
         if problems:
             raise SafetyStopError("\n".join(problems))
 
-    def _abandon(self) -> None:
+    def _abandon(self, error: BaseException) -> None:
         """Our own crash, a lost link, a signal: safe first, then whatever was seen is kept."""
+        is_ours = isinstance(error, BatterylabError)
+        reason = str(error).splitlines()[0] if is_ours else f"abandoned: {type(error).__name__}"
         try:
             self.make_safe()
         finally:
-            for index, run in enumerate(self.runs):
-                if run.running:
-                    self.journal.event(run.entry.name, "stopped", index=index, reason="abandoned")
+            for frame in self.frames:
+                for column, (index, run) in enumerate(frame.members):
+                    if run.running:
+                        run.stopped = run.stopped or reason
+                        run.note_cut(frame.last_s)
+                        self._close(frame, column, index, run)
             self.journal.sync()
+
+    def _close(self, frame: Frame, column: int, index: int, run: ChannelRun) -> None:
+        """Write the end of what runs on a channel, and its last sample."""
+        self._close_steps(index, run)
+        if run.stopped:
+            self.journal.event(run.entry.name, "stopped", index=index, reason=run.stopped)
+        self.journal.rows(self._renumber(frame, frame.recorder.flush(column)))
 
     # -- before ------------------------------------------------------------------------------
     def _prepare(self) -> None:
@@ -313,10 +325,14 @@ class Runner:
         running = run.running
         if running is None:
             return
+        if not len(times_s):  # the samples that tell when it ended come with the next look
+            if run.stopped:
+                run.note_cut(now_s)
+            return
         column = frame.numbers.index(run.entry.cycler_channel)
         idle = (block.state[:, column] != CellState.RUNNING) & (times_s > running.starts_s[0])
         first = int(np.argmax(idle)) if idle.any() else len(times_s) - 1
-        end_s = float(times_s[first]) if len(times_s) else now_s
+        end_s = float(times_s[first])
         last = running.segment.steps[-1]
         is_live = abs(block.current_A[first, column]) > LIVE_SHARE * abs(last.current_A)
         if not (is_live or last.kind == "rest"):
@@ -325,8 +341,8 @@ class Runner:
             run.note_end(end_s)
             return
         if state is CellState.FAIL:
-            run.stopped = frame.driver.failure(run.entry.cycler_channel)
-        else:
+            run.stopped = run.stopped or frame.driver.failure(run.entry.cycler_channel)
+        elif not run.stopped:
             run.stopped = f"the cycler reports {state.name} without our doing"
         run.note_cut(end_s)
 
@@ -421,15 +437,13 @@ class Runner:
             running = run.running
             if running is None or not (running.is_ending or run.stopped):
                 continue
-            self._close_steps(index, run)
+            self._close(frame, column, index, run)
             if run.stopped:
                 run.running = None
-                self.journal.event(run.entry.name, "stopped", index=index, reason=run.stopped)
-            else:
-                run.finish()
-                if run.is_active:
-                    following.append(run)
-            self.journal.rows(self._renumber(frame, frame.recorder.flush(column)))
+                continue
+            run.finish()
+            if run.is_active:
+                following.append(run)
         if following:
             self.journal.sync()
             self._start(frame, following)

@@ -9,7 +9,7 @@ from batterylab import __version__
 from batterylab.bench.benchfile import BenchFile
 from batterylab.bench.channelrun import ChannelRun
 from batterylab.bench.harvest import harvest
-from batterylab.bench.journal import Journal
+from batterylab.bench.journal import Journal, JournalContent
 from batterylab.bench.runner import Runner
 from batterylab.bench.setup import Bench
 from batterylab.errors import BatterylabError
@@ -123,6 +123,8 @@ def run_protocol(
             )
             runs = runner.run()
             _conclude(journal, runs)
+            if report:
+                report({"phase": "sealing", "done": 1.0})
         finally:
             journal.close()
     except BaseException:
@@ -135,9 +137,15 @@ def run_protocol(
 
 
 def _seal(study: Study, path: Path, operator: str) -> list[tuple[Path, str]]:
-    """Harvest a journal, and remove it once every recording is sealed."""
+    """Harvest a journal, and remove it once every recording is sealed.
+
+    One that was cut short or damaged is set aside as ``.damaged``, with all its bytes.
+    """
     done = harvest(study, path, operator)
-    path.unlink()
+    if JournalContent(path).is_whole:
+        path.unlink()
+    else:
+        path.replace(path.with_suffix(".damaged"))
     return done
 
 

@@ -161,7 +161,10 @@ def resistance_mOhm(ledger: Ledger, pulse: Pulse, after_s: float) -> Feature | N
     Offsets cancel in both differences. With the gains :math:`r_U, r_I` and the noise
     :math:`n_U` (from the rest before) and :math:`n_I` (from the pulse) of single samples,
 
-    .. math:: u^2 = R^2 (r_U^2 + r_I^2) + (2 n_U^2 + 2 R^2 n_I^2) / (I_0 - I)^2 .
+    .. math:: u^2 = R^2 (r_U^2 + r_I^2) + (2 n_U^2 + 2 R^2 n_I^2) / (I_0 - I)^2 + r_c^2 ,
+
+    with :math:`r_c` the repeatability of the fixture's contacts, where the bench states it
+    (``contact`` in ``bench.yaml``).
     """
     sample = sample_at(ledger, pulse.step, after_s)
     row = pulse.rest.last_row
@@ -172,6 +175,7 @@ def resistance_mOhm(ledger: Ledger, pulse: Pulse, after_s: float) -> Feature | N
         return None
     ohm = (float(ledger.voltage_V[row]) - sample.voltage_V) / amps
     current, voltage = ledger.accuracy("current_A"), ledger.accuracy("voltage_V")
+    contact = ledger.accuracy("contact_ohm")
     volts_noise = noise(ledger.voltage_V[pulse.rest.rows][-30:])
     amps_noise = noise(ledger.current_A[pulse.step.rows])
     uncertainty = quadrature(
@@ -179,6 +183,7 @@ def resistance_mOhm(ledger: Ledger, pulse: Pulse, after_s: float) -> Feature | N
         ohm * current.reading,
         math.sqrt(2.0) * volts_noise / amps,
         math.sqrt(2.0) * ohm * amps_noise / amps,
+        contact.offset if contact.is_known else 0.0,
     )
     return Feature(
         f"dcir_{pulse.direction}{after_s:.0f}s_mOhm",

@@ -48,9 +48,13 @@ class Judged:
     def allowed(self) -> str:
         """The limits as text."""
         lower, upper = self.limit.lower, self.limit.upper
+        unit = next((r.unit for r in self.estimate.readings), "") if self.estimate else ""
+        tail = f" {unit}" if unit else ""
         if lower is None:
-            return f"at most {upper:.6g}"
-        return f"at least {lower:.6g}" if upper is None else f"{lower:.6g} to {upper:.6g}"
+            return f"at most {upper:.6g}{tail}"
+        if upper is None:
+            return f"at least {lower:.6g}{tail}"
+        return f"{lower:.6g} to {upper:.6g}{tail}"
 
     @property
     def is_thin(self) -> bool:
@@ -147,14 +151,14 @@ def _failures(judged: Sequence[Judged], rules: Sequence[dict[str, Any]]) -> list
         if proven:
             cells = item.estimate.sample.cells if item.estimate else len(proven)
             failed.append(
-                f"{item.name}: {len(proven)} of {cells} cells outside {item.allowed} "
-                f"({_some(proven)})"
+                f"{item.name}: {len(proven)} of {cells} cells outside the limits "
+                f"({item.allowed}): {_some(proven)}"
             )
         bound = item.capability.fraction_outside_lower_99 if item.capability else None
         if bound is not None and bound > TOLERATED and not item.is_thin:
             failed.append(
                 f"{item.name}: with 99 % confidence more than {_share(bound)} of cells lie "
-                f"outside {item.allowed}, {100 * TOLERATED:g} % are tolerated"
+                f"outside the limits ({item.allowed}); {100 * TOLERATED:g} % are tolerated"
             )
     return failed
 
@@ -187,13 +191,13 @@ def _open_points(judged: Sequence[Judged], rules: Sequence[dict[str, Any]]) -> l
 
 def _bound_points(item: Judged) -> list[str]:
     if item.capability is None or item.capability.fraction_outside_upper_95 is None:
-        return [f"{item.name}: no spread, so no bound of the share outside {item.allowed}"]
+        return [f"{item.name}: no spread, so no bound of the share outside the limits"]
     bound = item.capability.fraction_outside_upper_95
     if bound <= TOLERATED:
         return []
     return [
         f"{item.name}: {_cells_inside(item)}, but with 95 % confidence up to "
-        f"{_share(bound)} may lie outside {item.allowed}; {100 * TOLERATED:g} % are tolerated"
+        f"{_share(bound)} may lie outside; {100 * TOLERATED:g} % are tolerated"
     ]
 
 
@@ -202,15 +206,17 @@ def _cells_inside(item: Judged) -> str:
     cells, lots = (found.sample.cells, found.lots) if found else (0, 0)
     if item.findings:
         outside = len({finding.serial for finding in item.findings})
-        return f"{cells - outside} of {cells} cells of {lots} lots inside"
-    return f"all {cells} cells of {lots} lots inside"
+        return (
+            f"{cells - outside} of {cells} cells of {lots} lots inside the limits ({item.allowed})"
+        )
+    return f"all {cells} cells of {lots} lots inside the limits ({item.allowed})"
 
 
 def _shown(judged: Sequence[Judged], rules: Sequence[dict[str, Any]]) -> list[str]:
     """Return what is shown, for a supplier that qualifies."""
     shown = [
-        f"{item.name}: {_cells_inside(item)} {item.allowed}; with 95 % confidence at most "
-        f"{_share(item.capability.fraction_outside_upper_95 or 0.0)} outside, "
+        f"{item.name}: {_cells_inside(item)}; with 95 % confidence at most "
+        f"{_share(item.capability.fraction_outside_upper_95 or 0.0)} outside; "
         f"{100 * TOLERATED:g} % are tolerated"
         for item in judged
         if item.capability is not None

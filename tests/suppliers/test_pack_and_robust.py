@@ -54,3 +54,11 @@ def test_an_odd_cell_is_found_within_its_lot():
     assert distance > 5
     assert odd_ones([1.0] * 10, ["a"] * 10) == []
     assert odd_ones([1.0, 9.0], ["a"] * 2) == []
+
+
+def test_normal_cells_are_hardly_ever_called_odd():
+    rng = np.random.default_rng(3)
+    lots = [str(number) for number in np.repeat(np.arange(3), 8)]
+    called = sum(bool(odd_ones(rng.normal(size=24), lots)) for _ in range(3000))
+    assert called / 3000 < 0.006
+    assert odd_ones([5.0, 5.1, 9.0] * 4, ["a", "b", "c", "d"] * 3) == []  # three a lot: too few
