@@ -141,6 +141,8 @@ class Bank:
             self.tables.concentration_step, self.meter, self.noise, self.run, self.ambient_K,
             self.steps, self.test_counts, self.tests, self.temperature, amps, volts, states,
         )  # fmt: skip
+        # the log holds each second's current; a meter that is asked now reads none at rest
+        self.run[self.run[:, STATUS] != RUNNING, CURRENT] = 0.0
         return amps, volts, states
 
     def temperature_degC(self, channel: int) -> float:

@@ -109,8 +109,9 @@ def test_each_pulsebat_table_is_a_study_in_relative_capacity(shared_data, tmp_pa
 
 def test_relative_capacity_is_also_what_the_table_calls_state_of_health(shared_data):
     path = shared_data / "data/multicell_pulsebat/LMO_10Ah_W_5000.xlsx"
-    rows = openpyxl.load_workbook(path, read_only=True)["SOC ALL"].iter_rows(values_only=True)
-    next(rows)
+    book = openpyxl.load_workbook(path, read_only=True)
+    rows = list(book["SOC ALL"].iter_rows(min_row=2, values_only=True))
+    book.close()
     pairs = np.array([(row[5] / row[4], row[6]) for row in rows])
     assert pairs[:, 0] == pytest.approx(pairs[:, 1], abs=1e-9)
 
