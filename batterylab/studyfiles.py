@@ -201,7 +201,7 @@ def check_study(folder: Path) -> list[Problem]:
         problems += error.problems
     if study is not None:
         problems += _bench_problems(study) + _protocol_problems(study) + _log_problems(study)
-        if not study.cells:
+        if not study.cells and not any(study.archive.glob("tables/*")):
             problems.append(
                 Problem("cells.csv:1", "there are no cells", "one line a cell: serial,supplier,lot")
             )

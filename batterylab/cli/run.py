@@ -19,14 +19,18 @@ STUDY = click.argument(
 @click.argument("folder", metavar="STUDY", type=click.Path(path_type=Path))
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be run, and start nothing.")
 @click.option("--foreground", is_flag=True, help="Stay attached: Ctrl-C makes the channels safe.")
+@click.option("--gauge", is_flag=True, help="Study the bench itself, in the foreground.")
 @click.option("--yes", is_flag=True, help="Do not ask before current flows.")
 @click.option("--operator", help="Who does it; default: BATTERYLAB_OPERATOR or login.")
-def run(folder: Path, dry_run: bool, foreground: bool, yes: bool, operator: str | None) -> None:
+def run(
+    folder: Path, dry_run: bool, foreground: bool, gauge: bool, yes: bool, operator: str | None
+) -> None:  # fmt: skip
     """Run the study's protocols on its loaded cells.
 
     The runner and its guard go on when the terminal closes; `batterylab status` looks at them
     and `batterylab stop` ends them. Cells that have a valid recording of a protocol are left
-    out, so that the same command goes on after an interruption.
+    out, so that the same command goes on after an interruption. --gauge carries out the
+    gauge part of study.yaml: some cells on several channels, repeatedly.
     """
     import sys
 
@@ -42,6 +46,9 @@ def run(folder: Path, dry_run: bool, foreground: bool, yes: bool, operator: str 
 
         raise ProblemsError(problems)
     study = Study.open(folder)
+    if gauge:
+        _run_gauge(study, operator_name(operator), dry_run=dry_run)
+        return
     _say_plan(study)
     if dry_run:
         return
@@ -60,6 +67,30 @@ def run(folder: Path, dry_run: bool, foreground: bool, yes: bool, operator: str 
     number = start_detached(study, who)
     click.echo(f"the runner is process {number}", err=True)
     follow(study)
+
+
+def _run_gauge(study: "Study", operator: str, *, dry_run: bool) -> None:
+    """Say which cells meet which channels, and carry the gauge study out."""
+    from batterylab.bench.benchfile import BenchFile
+    from batterylab.bench.clock import BenchClock
+    from batterylab.bench.gauge import choose, run_gauge
+    from batterylab.bench.loading import ScriptedHands
+    from batterylab.bench.process import hold_bench
+    from batterylab.bench.setup import Bench
+    from batterylab.cli.load import AskedHands
+
+    cells, channels = choose(study, BenchFile.open(study.bench_path, study.cell_type))
+    click.echo(f"cells {', '.join(cells)} on channels {', '.join(channels)}", err=True)
+    if dry_run:
+        return
+
+    def hands_of(bench: Bench) -> ScriptedHands | AskedHands:
+        clock = bench.clock
+        return ScriptedHands(clock) if isinstance(clock, BenchClock) else AskedHands()
+
+    with hold_bench(study):
+        done = run_gauge(study, operator, hands_of, report=_say_progress)
+    click.echo(f"{len(done)} recordings in {study.archive}")
 
 
 def _say_plan(study: "Study") -> None:

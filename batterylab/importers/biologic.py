@@ -99,7 +99,7 @@ def _from_subprocess(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
         before = os.environ.get("PYTHONPATH")
         environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([package, before] if before else [package]),
+            "PYTHONPATH": os.pathsep.join([before, package] if before else [package]),
         }
         try:
             done = subprocess.run(

@@ -97,13 +97,15 @@ def test_the_interval_of_the_gauge_holds():
     assert 0.93 <= hits / trials <= 0.97
 
 
-def test_the_corrected_spread_of_the_cells_holds():
-    """Cells spread by 0.25, the bench by 0.06: the cells' own spread lies in its interval."""
+@pytest.mark.parametrize(("channels", "channel", "repeat"), [(4, 0.05, 0.03), (12, 0.2, 0.1)])
+def test_the_corrected_spread_of_the_cells_holds(channels, channel, repeat):
+    """Cells spread by 0.25, the bench by 0.06 or 0.22: their own spread lies in its interval."""
     rng = np.random.default_rng(3)
-    bench = math.hypot(0.05, 0.03)
+    bench = math.hypot(channel, repeat)
     trials, hits, naive = 800, 0, []
     for _ in range(trials):
-        study = crossed_study(simulated(rng, cell=0.25, channel=0.05, repeat=0.03))
+        values = simulated(rng, channels=channels, cell=0.25, channel=channel, repeat=repeat)
+        study = crossed_study(values)
         lots = np.repeat(np.arange(3), 8)
         values = rng.normal(0, 0.2, 3)[lots] + rng.normal(0, math.hypot(0.25, bench), 24)
         sample = LotSample.of(values, [str(n) for n in lots])

@@ -367,3 +367,38 @@ def test_scoring_imports_no_simulator():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+def test_three_suppliers_one_of_them_with_a_single_lot(tmp_path):
+    study = make_study(tmp_path / "s", ("Alpha", "Beta", "Gamma"))
+    rows = drawn_rows(means=(("Alpha", 5.1), ("Beta", 5.2)))
+    rows += drawn_rows(seed=5, means=(("Gamma", 5.3),), lots=1)
+    data = scored(study, rows)
+    ranking = data["ranking"]
+    assert ranking["order"] == ["Gamma", "Beta", "Alpha"]
+    assert ranking["probability_best"]["Gamma"] is None
+    assert ranking["statement"].startswith("Gamma has the higher mean")
+    assert "lots are too few" in ranking["statement"]
+    pairs = data["features"]["capacity_Ah"]["comparisons"]
+    assert [(pair["a"], pair["b"]) for pair in pairs] == [
+        ("Alpha", "Beta"), ("Alpha", "Gamma"), ("Beta", "Gamma"),
+    ]  # fmt: skip
+    assert pairs[0]["interval"] is not None
+    assert pairs[1]["interval"] is None
+    assert pairs[1]["difference"] == pytest.approx(-0.2, abs=0.05)
+
+
+def test_the_five_lines_say_what_the_scorecard_says(study):
+    data = scored(study, drawn_rows(means=(("Alpha", 5.0), ("Beta", 5.2)), lots=6) + gauge_rows())
+    decision, reason, sure, spread, pack = summary_lines(data)
+    assert decision == f"Decision: Alpha {verdicts(data)['Alpha']}; Beta QUALIFY"
+    assert reason.startswith("Reason: Alpha: capacity_Ah")
+    assert sure.startswith("How sure: Beta has the higher mean capacity_Ah with probability")
+    comparison = data["features"]["capacity_Ah"]["comparisons"][0]
+    low, high = (-100 * end / 5.0 for end in reversed(comparison["interval"]))
+    assert low < 4.0 < high
+    assert "Beta against Alpha +" in sure
+    assert "bench taken out" in spread
+    loss = data["pack"]["suppliers"]["Beta"]["loss_percent"]
+    assert f"Beta {loss:.2f} %" in pack
+    assert pack.startswith("Pack 96s1p")
