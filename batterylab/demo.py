@@ -14,7 +14,7 @@ from scipy import stats
 
 from batterylab.errors import BatterylabError
 from batterylab.study import Study
-from batterylab.studyfiles import Size, write_study
+from batterylab.studyfiles import CHANNELS, Size, write_study
 
 MARKER = ".batterylab-demo"
 POLL_s = 120.0
@@ -97,20 +97,7 @@ def make_study(out: Path, size: Size, seed: int) -> Study:
     write_study(
         out, seed=seed, ports=ports, size=size, protocols=("capacity_resistance",), poll_s=POLL_s
     )
-    study = Study.open(out)
-    _check_size(study)
-    return study
-
-
-def _check_size(study: Study) -> None:
-    from batterylab.bench.benchfile import BenchFile
-
-    channels = len(BenchFile.open(study.bench_path, study.cell_type).channels)
-    if len(study.cells) > channels:
-        raise BatterylabError(
-            f"{len(study.cells)} cells, but the simulated bench has {channels} channels",
-            hint="fewer suppliers, lots or cells",
-        )
+    return Study.open(out)
 
 
 @contextmanager
@@ -216,6 +203,11 @@ def run_demo(
     from batterylab.report.fits import kept_fits
     from batterylab.suppliers import scorecard, summary_lines
 
+    if len(size.rows()) > CHANNELS:
+        raise BatterylabError(
+            f"{len(size.rows())} cells, but the simulated bench has {CHANNELS} channels",
+            hint="fewer suppliers, lots or cells",
+        )
     prepare_folder(out)
     study = make_study(out, size, seed)
     recordings = at_the_bench(study, seed, tell)

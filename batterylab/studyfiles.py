@@ -62,6 +62,8 @@ start: "2026-01-05T06:00:00+00:00"
 suppliers:                        # capacity_offset_percent is relative to the base cell
 {suppliers}
 """
+#: of the bench above
+CHANNELS = 48
 NAMES = ("Alpha", "Beta", "Gamma", "Delta", "Epsilon", "Zeta", "Eta", "Theta")
 STEP_PERCENT = 1.5
 

@@ -111,3 +111,11 @@ def test_a_state_needs_a_reason_of_the_list(tmp_path):
         log.set_state("ab", "invalid", "because", "ann")
     log.set_state("ab", "invalid", "aborted: power cut", "ann")
     assert log.states()["ab"]["state"] == "invalid"
+
+
+def test_the_bench_that_is_written_has_the_channels_it_says(tmp_path):
+    from batterylab.bench.benchfile import BenchFile
+    from batterylab.studyfiles import CHANNELS
+
+    write_study(tmp_path / "s")
+    assert len(BenchFile.open(tmp_path / "s" / "bench.yaml").channels) == CHANNELS

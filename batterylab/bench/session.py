@@ -44,7 +44,7 @@ def open_work(study: Study) -> dict[str, dict[str, str]]:
     loaded = study.log.occupied()
     states = study.log.states()
     done = {
-        (entry["data"]["serial"], entry["data"]["protocol"])
+        (entry["data"].get("serial"), entry["data"].get("protocol"))
         for entry in study.log.entries("recording")
         if entry["data"].get("part", "main") == "main"
         and states.get(entry["data"]["seal"], {}).get("state") not in ("invalid", "superseded")
