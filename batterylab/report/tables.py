@@ -186,11 +186,12 @@ def measurement(card: Card) -> Section:
         Column("Distinct categories", "right", 0.85),
         Column("Cells × channels × repeats", "right", 0.95),
     )
-    rows, notes = [], []
+    rows: list[tuple[str, ...]] = []
+    notes: dict[str, list[str]] = {}
     for one in card.features.values():
         found = one.measurement
-        gauge = [text(found, "note")] if text(found, "note") else []
-        notes += [f"{one.label}: {note}" for note in gauge]
+        if text(found, "note"):
+            notes.setdefault(text(found, "note"), []).append(one.label)
         if finite(found.get("gauge_sd")) is None:
             continue
         size = " × ".join(count(found.get(key)) for key in ("cells", "channels", "repeats"))
@@ -205,11 +206,11 @@ def measurement(card: Card) -> Section:
         said = "Measurement system, from the gauge study, each in the unit of its characteristic"
         blocks.append(Table("measurement", said, columns, tuple(rows), small=True))
     missing = [one.label for one in card.features.values()
-               if finite(one.measurement.get("gauge_sd")) is None]  # fmt: skip
+               if finite(one.measurement.get("gauge_sd")) is None
+               and not text(one.measurement, "note")]  # fmt: skip
     if missing:
-        said = "The bench's own scatter is not known, and the spread not corrected for it: "
-        blocks.append(Paragraph(said + ", ".join(missing) + ".", "note"))
-    blocks += [Paragraph(note, "note") for note in dict.fromkeys(notes)]
+        notes["the bench's own scatter is not known, and the spread not corrected for it"] = missing
+    blocks += [Paragraph(f"{', '.join(who)}: {note}", "note") for note, who in notes.items()]
     return Section("Measurement system", tuple(blocks) or (_nothing("No characteristics."),))
 
 
