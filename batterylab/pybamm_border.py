@@ -50,11 +50,27 @@ def version() -> str:
     return str(pybamm().__version__)
 
 
+def parameter_values(name: str) -> Any:
+    """Return a copy of a set that PyBaMM ships, as `pybamm.ParameterValues`.
+
+    Raises
+    ------
+    BatterylabError
+        If PyBaMM ships no such set.
+    """
+    return _parameter_values(name).copy()
+
+
 def scalars(name: str) -> dict[str, float]:
     """Return the parameter set's plain numbers, by PyBaMM's own names."""
+    return scalars_of(_parameter_values(name))
+
+
+def scalars_of(values: Any) -> dict[str, float]:
+    """Return the plain numbers of `pybamm.ParameterValues`, by PyBaMM's own names."""
     return {
         key: float(value)
-        for key, value in _parameter_values(name).items()
+        for key, value in values.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
 
@@ -264,3 +280,201 @@ def reference_spme(
         start += duration_s
     voltage_V, temperature_K = np.concatenate(parts, axis=1)
     return voltage_V, temperature_K - 273.15
+
+
+class SpmeCell:
+    """A cell in PyBaMM that is driven step by step: SPMe with lumped heat on a refined mesh.
+
+    Every method carries the state on from where the last one left it.
+
+    Parameters
+    ----------
+    parameter_set : str
+        A set that PyBaMM ships.
+    changes : dict of str to float
+        Parameters to set, by PyBaMM's names.
+    temperature_degC : float
+        Ambient and initial temperature.
+    points : (int, int)
+        Mesh points through each domain and along each particle's radius.
+    """
+
+    #: PyBaMM allows a step after an event only if the event's name says so
+    _PASSABLE = "[experiment]"
+
+    def __init__(
+        self,
+        parameter_set: str,
+        changes: dict[str, float],
+        *,
+        temperature_degC: float = 25.0,
+        points: tuple[int, int] = (30, 90),
+    ) -> None:
+        module = pybamm()
+        values = _parameter_values(parameter_set).copy()
+        kelvin = temperature_degC + 273.15
+        values.update({"Ambient temperature [K]": kelvin, "Initial temperature [K]": kelvin})
+        values.update({"Lower voltage cut-off [V]": 0.0, "Upper voltage cut-off [V]": 10.0})
+        values.update(changes)
+        voltage = values.copy()
+        values.update({"Current function [A]": "[input]"})
+        voltage.update({"Current function [A]": 0.0, "Voltage function [V]": "[input]"},
+                       check_already_exists=False)  # fmt: skip
+        self._models = {
+            "current": self._build({}, values, "Voltage [V]", points),
+            "voltage": self._build({"operating mode": "voltage"}, voltage, "Current [A]", points),
+        }
+        self._solvers = {
+            name: module.IDAKLUSolver(rtol=1e-8, atol=1e-8) for name in self._models
+        }
+        self._state: Any = None
+
+    def _build(
+        self, options: dict[str, str], values: Any, watched: str, points: tuple[int, int]
+    ) -> Any:
+        """Return a discretised model with an event where `watched` passes a limit."""
+        module = pybamm()
+        model = module.lithium_ion.SPMe(
+            {"thermal": "lumped", "contact resistance": "true", **options}
+        )
+        gap = module.InputParameter("Limit") - model.variables[watched]
+        model.events.append(
+            module.Event(f"Limit {self._PASSABLE}", gap * module.InputParameter("Sign"))
+        )
+        values.process_model(model)
+        geometry = model.default_geometry
+        values.process_geometry(geometry)
+        through, radial = points
+        mesh = module.Mesh(
+            geometry, model.default_submesh_types,
+            {"x_n": through, "x_s": through, "x_p": through, "r_n": radial, "r_p": radial},
+        )  # fmt: skip
+        module.Discretisation(mesh, model.default_spatial_methods).process_model(model)
+        return model
+
+    def drive(
+        self, mode: str, value: float, time_s: NDArray[np.float64], limit: float, sign: float
+    ) -> tuple[NDArray[np.float64], bool]:
+        """Hold a current or a voltage until a time or a limit.
+
+        Parameters
+        ----------
+        mode : str
+            ``current`` (value in A, charge positive) or ``voltage`` (value in V).
+        value : float
+            What is held.
+        time_s : ndarray, shape (n,)
+            Rising, above 0: where samples are wanted; the last is the longest time.
+        limit : float
+            Voltage in V at a held current; current in A, charge positive, at a held voltage.
+        sign : float
+            1 if what is watched approaches the limit from below, -1 from above.
+
+        Returns
+        -------
+        samples : ndarray, shape (m, 4)
+            Time in s, current in A, voltage in V and temperature in °C; if the limit ended it,
+            the last row is that instant, and no row is left out before it.
+        is_passed : bool
+            Whether the limit ended it; without rows, it lay behind the start already.
+        """
+        module = pybamm()
+        inputs = {"Limit": limit, "Sign": sign, "Current function [A]": -value}
+        if mode == "voltage":  # PyBaMM's current has the other sign
+            inputs = {"Limit": -limit, "Sign": -sign, "Voltage function [V]": value}
+        longest = float(time_s[-1])
+        try:
+            solution = self._solvers[mode].step(
+                self._state, self._models[mode], longest, t_eval=np.array([0.0, longest]),
+                t_interp=np.concatenate([[0.0], time_s]), inputs=inputs, save=False,
+            )  # fmt: skip
+        except module.SolverError as error:
+            if "non-positive at initial conditions" in str(error):
+                return np.zeros((0, 4)), True
+            raise BatterylabError(f"PyBaMM gave up: {error}") from None
+        is_passed = "event" in solution.termination
+        columns = np.array(
+            [
+                solution.t - solution.t[0],
+                -solution["Current [A]"].entries,
+                solution["Voltage [V]"].entries,
+                solution["Volume-averaged cell temperature [K]"].entries - 273.15,
+            ]
+        )
+        self._state = solution
+        return columns.T[1:], is_passed
+
+
+def reference_voltage(
+    values: Any,
+    time_s: NDArray[np.float64],
+    current_A: NDArray[np.float64],
+    *,
+    model: str = "spme",
+    thermal: str = "isothermal",
+    temperature_degC: float = 25.0,
+    points: tuple[int, int] = (40, 60),
+    stretched: bool = True,
+    tolerance: float = 1e-8,
+) -> NDArray[np.float64]:
+    """Return PyBaMM's voltage for a current history, every change of current a step of its own.
+
+    Parameters
+    ----------
+    values : pybamm.ParameterValues or str
+        Parameters, or the name of a set that PyBaMM ships.
+    time_s, current_A : ndarray, shape (n,)
+        Charge positive; that of a row has flowed since the row before.
+    model : str
+        ``spm`` or ``spme``.
+    thermal : str
+        ``isothermal`` or ``lumped``.
+    temperature_degC : float
+        Ambient and initial temperature.
+    points : (int, int)
+        Mesh points through each domain and along each particle's radius.
+    stretched : bool
+        Whether the radial points lie at Chebyshev's nodes, dense at the surface, rather than
+        equally spaced.
+    tolerance : float
+        Of the solver, relative and absolute.
+
+    Returns
+    -------
+    voltage_V : ndarray, shape (n,)
+        NaN in the first row, and after the cell has reached a limit of PyBaMM's.
+    """
+    module = pybamm()
+    values = parameter_values(values) if isinstance(values, str) else values.copy()
+    kelvin = temperature_degC + 273.15
+    values.update({"Ambient temperature [K]": kelvin, "Initial temperature [K]": kelvin})
+    values["Current function [A]"] = "[input]"
+    values.update({"Lower voltage cut-off [V]": 0.0, "Upper voltage cut-off [V]": 10.0})
+    kinds = {"spm": module.lithium_ion.SPM, "spme": module.lithium_ion.SPMe}
+    through, radial = points
+    built = kinds[model]({"thermal": thermal, "contact resistance": "true"})
+    meshes = dict(built.default_submesh_types)
+    if stretched:
+        for name in ("negative particle", "positive particle"):
+            meshes[name] = module.Chebyshev1DSubMesh
+    simulation = module.Simulation(
+        built,
+        parameter_values=values,
+        submesh_types=meshes,
+        var_pts={"x_n": through, "x_s": through, "x_p": through, "r_n": radial, "r_p": radial},
+        solver=module.IDAKLUSolver(rtol=tolerance, atol=tolerance),
+    )
+    voltage_V = np.full(len(time_s), np.nan)
+    ends = np.append(np.flatnonzero(np.diff(current_A[1:])) + 1, len(time_s) - 1)
+    first = 0
+    for end in ends:
+        start = float(time_s[first])
+        wanted = time_s[first + 1 : end + 1] - start
+        solution = simulation.step(
+            float(wanted[-1]),
+            t_eval=np.unique([0.0, *wanted]),
+            inputs={"Current function [A]": -float(current_A[end])},
+        )
+        voltage_V[first + 1 : end + 1] = solution["Voltage [V]"](t=start + wanted)
+        first = int(end)
+    return voltage_V

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from batterylab.errors import BatterylabError, EnvironmentFailedError, Problem, ProblemsError
 from batterylab.study import Study
+from batterylab.yamlfile import load_yaml
 
 STUDY = """\
 # The question being asked. Quantities carry units: 4.2 V, 5 Ah, 32 mOhm, 25 degC.
@@ -228,16 +229,18 @@ def _protocol_problems(study: Study) -> list[Problem]:
     from batterylab.protocol import load
 
     problems: list[Problem] = []
-    names = list(study.definition.protocols)
+    document = load_yaml(study.path / "study.yaml")
+    names = {document.where("protocols", i): name
+             for i, name in enumerate(study.definition.protocols)}  # fmt: skip
     if study.definition.gauge:
-        names.append(study.definition.gauge.protocol)
-    for name in names:
+        names[document.where("gauge", "protocol")] = study.definition.gauge.protocol
+    for where, name in names.items():
         try:
             load(name, search=[study.protocols_folder]).resolve(study.cell_type)
         except ProblemsError as error:
             problems += error.problems
         except BatterylabError as error:
-            problems.append(Problem("study.yaml (protocols)", error.message, error.hint or ""))
+            problems.append(Problem(where, error.message, error.hint or ""))
     return problems
 
 

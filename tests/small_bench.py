@@ -10,6 +10,8 @@ import threading
 import time
 from pathlib import Path
 
+from batterylab.archive import find, read, verify
+from batterylab.bench import process
 from batterylab.bench.allot import allot
 from batterylab.bench.benchfile import BenchFile
 from batterylab.bench.clock import BenchClock
@@ -56,7 +58,7 @@ channels:
 limits: {{voltage: [2.45 V, 4.25 V], temperature: 50 degC, debounce: 3 samples}}
 poll: {poll_s:g} s
 clock: "127.0.0.1:{clock}"
-"""
+"""  # noqa: E501
 
 
 def small_study(folder, protocol=SHORT, *, cells=2, suppliers=1, poll_s=30.0, seed=1, change=None):
@@ -138,6 +140,11 @@ class Threaded:
 
         self.world.listeners.append(listen)
 
+    def slow_down(self, seconds):
+        """Let each advance take real time, so that a run can be caught in the middle."""
+        self.world.listeners.append(lambda *_: time.sleep(self.delay_s))
+        self.delay_s = seconds
+
     def place(self, channel):
         """Return the row of a channel in the bank."""
         return self.world.by_name[channel].cycler_index
@@ -146,6 +153,8 @@ class Threaded:
         for _, server in self.servers.values():
             self.loop.run(server.close())
         self.loop.close()
+        while process._started:  # detached runners that this process started
+            process._started.pop().wait(timeout=30)
 
 
 @contextlib.contextmanager
@@ -219,6 +228,13 @@ def status_file(study):
         return {}
 
 
+def until_it_charges(study):
+    """Wait until current flows, and return the runner's number."""
+    wait_for(lambda: status_file(study).get("bench_time_s", 0) > 150)
+    assert all(state == "RUNNING" and amps > 2 for state, amps in cycler_now(study).values())
+    return status_file(study)["pid"]
+
+
 def is_alive(pid):
     """Say whether a process lives; a zombie does not."""
     try:
@@ -242,3 +258,42 @@ def children_of(pid):
 def environment(**more):
     """Return this process's environment with something added."""
     return {**os.environ, **more}
+
+
+def sealed(study):
+    """Return the study's recordings by serial, each of them verified."""
+    entries = find(study.archive)
+    for entry in entries:
+        verify(entry.path)
+    return {entry.serial: read(entry.path) for entry in entries}
+
+
+def states_of(study):
+    """Return the state of each recording, by seal."""
+    return {e["data"]["seal"]: study.log.states().get(e["data"]["seal"], {"state": "valid"})
+            for e in study.log.entries("recording")}  # fmt: skip
+
+
+def assert_one_stopped(bench, done, serial, reason):
+    """One channel was stopped and is invalid, the others are complete and valid."""
+    study = bench.study
+    assert {path.parent.name for path, why in done if why} == {serial}
+    why = next(why for _, why in done if why)
+    assert reason in why
+    found = sealed(study)
+    assert set(found) == set(study.cells)
+    states = states_of(study)
+    for name, recording in found.items():
+        is_stopped = name == serial
+        assert states[recording.seal]["state"] == ("invalid" if is_stopped else "valid")
+        assert recording.provenance["ended"].startswith("stopped" if is_stopped else "complete")
+    assert states[found[serial].seal]["reason"] == f"aborted: {why}"
+    assert found[serial].steps[-1].ended_by == "stopped"
+    assert_safe(study)
+
+
+def assert_safe(study, *states):
+    """No channel runs or carries current."""
+    for state, amps in cycler_now(study).values():
+        assert state in states or state != "RUNNING"
+        assert abs(amps) < 2e-3

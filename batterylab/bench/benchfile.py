@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,27 @@ class _Part(BaseModel):
 
 
 class InstrumentEntry(_Part):
-    """One instrument: its model, its VISA address and what identifies it."""
+    """One instrument: its model, its VISA address and what identifies it.
+
+    With a calibration that was due before today it is refused, unless `accept_overdue` says that
+    somebody decided otherwise.
+    """
 
     model: str
     address: str = Field(min_length=3)
     serial: str = ""
     calibration_due: str = ""
+    accept_overdue: bool = False
 
     @field_validator("calibration_due", mode="before")
     @classmethod
     def _as_text(cls, value: Any) -> str:
         text = str(value)
-        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+        try:
+            is_date = re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) and date.fromisoformat(text)
+        except ValueError:
+            is_date = None
+        if not is_date:
             raise ValueError(f"{text!r} is no date\n  hint: 2027-03-01")
         return text
 
@@ -75,7 +85,15 @@ class BenchText(_Part):
     limits: Limits
     poll_s: Duration_s = Field(10.0, alias="poll", ge=1, le=300)
     contact_ohm: Resistance_ohm = Field(2e-5, alias="contact", ge=0)
-    clock: str = Field("", pattern=r"^$|^[A-Za-z0-9_.-]+:\d{1,5}$")
+    clock: str = ""
+
+    @field_validator("clock")
+    @classmethod
+    def _is_an_address(cls, text: str) -> str:
+        match = _CLOCK.match(text)
+        if text and not (match and 0 < int(match[2]) < 65536):
+            raise ValueError(f"{text!r} is no address\n  hint: host:port, 127.0.0.1:15000")
+        return text
 
 
 @dataclass(frozen=True)
@@ -214,6 +232,7 @@ def _expand(
 ) -> dict[str, ChannelEntry]:
     channels: dict[str, ChannelEntry] = {}
     taken: dict[tuple[str, int], str] = {}
+    couples: dict[tuple[str, int], str] = {}
     for i, pattern in enumerate(text.channels):
         match = _RANGE.match(pattern.for_)
         first, last = (int(match[1]), int(match[2])) if match else (1, 0)
@@ -229,11 +248,17 @@ def _expand(
                     raise BatterylabError(f"the channel {entry.name!r} stands twice")
                 if key in taken:
                     raise BatterylabError(f"{entry.name} uses the channel of {taken[key]}")
+                couple = (entry.scanner, entry.scanner_channel)
+                if entry.scanner and couple in couples:
+                    raise BatterylabError(
+                        f"{entry.name} uses the thermocouple of {couples[couple]}",
+                        hint="one of its own for every channel",
+                    )
             except BatterylabError as error:
                 where = document.where("channels", i)
                 problems.append(Problem(where, error.message, error.hint or ""))
                 break
-            taken[key] = entry.name
+            taken[key] = couples[couple] = entry.name
             channels[entry.name] = entry
     return channels
 

@@ -4,6 +4,7 @@ On a real bench it is the wall clock. A simulated bench owns its clock: the runn
 far to go, and its instruments compute to that time. No other code differs.
 """
 
+import contextlib
 import json
 import socket
 import time
@@ -120,7 +121,8 @@ class BenchClock:
 
     def close(self) -> None:
         """Close the connection; the bench stands still and stays."""
-        self._stream.close()
+        with contextlib.suppress(OSError):  # what could not be sent may be waiting still
+            self._stream.close()
         self._socket.close()
 
 

@@ -14,7 +14,7 @@ from batterylab.bench.guard import GuardProcess
 from batterylab.bench.loading import Hands, Loader
 from batterylab.bench.session import run_protocol
 from batterylab.bench.setup import Bench
-from batterylab.errors import BatterylabError
+from batterylab.errors import BatterylabError, SafetyStopError
 from batterylab.study import Study
 
 
@@ -80,18 +80,33 @@ def run_gauge(
     rounds = gauge_rounds(cells, channels, gauge.repeats)
     done: list[tuple[Path, str]] = []
     guard = GuardProcess(study.path, channels)
+
+    is_safe = True
+
+    def beat() -> str:
+        guard.beat()
+        return ""
+
     try:
         for number, seats in enumerate(rounds):
             def tell(data: dict[str, Any], number: int = number) -> None:
-                guard.beat()
+                if data.get("phase") == "sealing":
+                    guard.rest()
                 if report:
                     report({**data, "done": (number + data.get("done", 0.0)) / len(rounds)})
 
+            guard.rest()  # hands take their time
             _move(study, operator, hands_of, file, seats)
-            done += run_protocol(study, gauge.protocol, seats, operator, part="gauge", report=tell)
+            done += run_protocol(
+                study, gauge.protocol, seats, operator, part="gauge", report=tell,
+                should_stop=beat,
+            )  # fmt: skip
             _move(study, operator, hands_of, file, None)
+    except BatterylabError as error:
+        is_safe = not isinstance(error.__cause__, SafetyStopError)
+        raise
     finally:
-        guard.dismiss()
+        guard.dismiss(is_safe=is_safe)
     return done
 
 

@@ -6,6 +6,7 @@ standard input, and needs nothing of the runner to act. It ends when told ``done
 
 import contextlib
 import json
+import os
 import select
 import subprocess
 import sys
@@ -19,6 +20,7 @@ SILENCE_s = 20.0
 BEAT_EVERY_s = 1.0
 STARTUP_s = 60.0
 TRIES = 10
+DISMISS_s, ACT_s = 10.0, 120.0
 
 
 class GuardProcess:
@@ -82,12 +84,19 @@ class GuardProcess:
         except (OSError, ValueError):
             raise EnvironmentFailedError("the guard is gone") from None
 
-    def dismiss(self) -> None:
-        """Tell the guard that all is over and safe, and wait for its end."""
-        with contextlib.suppress(EnvironmentFailedError):
-            self._say("done")
+    def dismiss(self, *, is_safe: bool = True) -> None:
+        """Tell the guard that all is over, and wait for its end.
+
+        Parameters
+        ----------
+        is_safe : bool
+            If False, nothing is said: the guard finds the runner gone, and acts.
+        """
+        if is_safe:
+            with contextlib.suppress(EnvironmentFailedError):
+                self._say("done")
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.communicate(timeout=10)
+            self._process.communicate(timeout=DISMISS_s if is_safe else ACT_s)
         if self._process.poll() is None:
             self._process.kill()
             self._process.communicate()
@@ -121,9 +130,31 @@ def watch(read_line: Callable[[float | None], str | None], silence_s: float) -> 
             return ""
 
 
-def _read_line(limit_s: float | None) -> str | None:
-    ready, _, _ = select.select([sys.stdin], [], [], limit_s)
-    return sys.stdin.readline() if ready else None
+class Ear:
+    """Reads lines from a pipe with a time limit.
+
+    Parameters
+    ----------
+    handle : int
+        The pipe; read past Python's own buffers, in which `select` sees nothing.
+    """
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._heard = b""
+
+    def read_line(self, limit_s: float | None) -> str | None:
+        """Return a line, an empty string at the end, or None if nothing came in time."""
+        while b"\n" not in self._heard:
+            ready, _, _ = select.select([self._handle], [], [], limit_s)
+            if not ready:
+                return None
+            data = os.read(self._handle, 4096)
+            if not data:
+                return ""
+            self._heard += data
+        line, _, self._heard = self._heard.partition(b"\n")
+        return line.decode("ascii", "replace") + "\n"
 
 
 def act(folder: Path, channels: list[str], reason: str) -> None:
@@ -188,7 +219,7 @@ def main() -> None:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     print("ready", flush=True)
-    reason = watch(_read_line, silence_s)
+    reason = watch(Ear(sys.stdin.fileno()).read_line, silence_s)
     if reason:
         try:
             act(folder, channels, reason)

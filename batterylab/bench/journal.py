@@ -140,8 +140,9 @@ class JournalContent:
             elif kind == b"R":
                 blocks.append(np.frombuffer(content, "<f8").reshape(-1, len(ROW)))
         self.rows = np.concatenate(blocks) if blocks else np.zeros((0, len(ROW)))
-        is_cut_early = not self.head and not self.is_whole
-        if self.head.get("schema") != SCHEMA and not is_cut_early:
+        if not (self.head or self.events or blocks):
+            self.is_whole = False  # cut short before its head
+        elif self.head.get("schema") != SCHEMA:
             raise BatterylabError(f"{path}: not a journal of this version ({SCHEMA})")
 
     def _frames(self, path: Path) -> Iterator[tuple[bytes, bytes]]:

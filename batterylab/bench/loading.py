@@ -66,9 +66,9 @@ def check_reading(study: Study, serial: str, reading: MeterReading) -> None:
     ------
     BatterylabError
         If the cell is reversed, out of its limits, or not the one of the record.
+    KeyError
+        If the study has no such cell; `check_free` refuses it before.
     """
-    if serial not in study.cells:
-        raise BatterylabError(f"unknown serial {serial!r}", hint="it is not in cells.csv")
     cell, kind = study.cells[serial], study.cell_type
     volts, mohm = reading.voltage_V, 1e3 * reading.resistance_ohm
     if not reading.is_valid:
@@ -97,13 +97,15 @@ def check_reading(study: Study, serial: str, reading: MeterReading) -> None:
 
 
 def check_free(study: Study, serial: str, channel: str) -> None:
-    """Refuse a double.
+    """Refuse a cell that nobody knows, and a double.
 
     Raises
     ------
     BatterylabError
-        If the cell is loaded already, or the channel is taken.
+        If the cell is not in ``cells.csv`` or loaded already, or the channel is taken.
     """
+    if serial not in study.cells:
+        raise BatterylabError(f"unknown serial {serial!r}", hint="it is not in cells.csv")
     occupied = study.log.occupied()
     if channel in occupied:
         raise BatterylabError(
@@ -159,7 +161,8 @@ class Loader:
         Raises
         ------
         BatterylabError
-            If the cell or the channel is wrong; nothing is entered.
+            If the cell or the channel is wrong; nothing is entered, and a cell that was put
+            in already is taken out again.
         """
         check_free(self.study, serial, channel)
         place = self.bench.channel(channel)
@@ -176,10 +179,12 @@ class Loader:
                           "calibration_due": entry.calibration_due},
                 "accuracy": spec(entry.model).accuracy,
             }  # fmt: skip
-        elif serial not in self.study.cells:
-            raise BatterylabError(f"unknown serial {serial!r}", hint="it is not in cells.csv")
         self.hands.insert(serial, place.name)
-        self._check_seat(place.name, data.get("ocv_V"))
+        try:
+            self._check_seat(place.name, data.get("ocv_V"))
+        except BatterylabError:
+            self.hands.remove(serial, place.name)
+            raise
         self.study.log.append("load", self.operator, **data)
         return data
 

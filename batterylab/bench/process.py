@@ -28,6 +28,8 @@ from batterylab.study import Study
 STATUS_EVERY_s = 0.5
 STARTUP_s = 60.0
 STOP_s = 120.0
+PATIENCE_s = 0.5  # whoever asks whether a runner lives holds its lock for a moment
+IN_USE = "another study or command is using this bench"
 
 
 def run_folder(study: Study) -> Path:
@@ -35,19 +37,24 @@ def run_folder(study: Study) -> Path:
     return study.path / "run"
 
 
-def _locked(path: Path) -> IO[str] | None:
-    """Return the open lock file if nobody else holds it."""
+def _locked(path: Path, patience_s: float = 0.0) -> IO[str] | None:
+    """Return the open lock file if nobody else holds it, or lets go of it soon."""
+    deadline = time.monotonic() + patience_s
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open("a+")
     except OSError as error:
         raise EnvironmentFailedError(f"{path}: cannot be opened: {error.strerror}") from None
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        stream.close()
-        return None
-    return stream
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() >= deadline:
+                stream.close()
+                return None
+            time.sleep(0.02)
+        else:
+            return stream
 
 
 def bench_lock(study: Study) -> Path:
@@ -58,6 +65,26 @@ def bench_lock(study: Study) -> Path:
     cyclers = sorted(e.address for e in file.instruments.values() if role_of(e.model) == "cycler")
     digest = hashlib.sha256("\n".join(cyclers).encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"batterylab-{os.getuid()}-{digest}.lock"
+
+
+@contextlib.contextmanager
+def hold_bench(study: Study) -> Iterator[None]:
+    """Keep everybody else off the study's cyclers.
+
+    Raises
+    ------
+    EnvironmentFailedError
+        If a run, or another command, has them.
+    """
+    if is_running(study):
+        raise EnvironmentFailedError("this study is running", hint="`batterylab status`")
+    lock = _locked(bench_lock(study), PATIENCE_s)
+    if lock is None:
+        raise EnvironmentFailedError(IN_USE, hint="`batterylab status` of the other study")
+    try:
+        yield
+    finally:
+        lock.close()
 
 
 def is_running(study: Study) -> bool:
@@ -174,13 +201,13 @@ def run_here(
         If the run was stopped from outside; all channels are safe.
     """
     folder = run_folder(study)
-    lock = _locked(folder / "lock")
-    shared = _locked(bench_lock(study)) if lock else None
+    lock = _locked(folder / "lock", PATIENCE_s)
+    shared = _locked(bench_lock(study), PATIENCE_s) if lock else None
     if lock is None or shared is None:
         if lock:
             lock.close()
-        whose = "this study" if lock is None else "another study on this bench"
-        raise EnvironmentFailedError(f"{whose} is running", hint="`batterylab status`")
+        what = "this study is running" if lock is None else IN_USE
+        raise EnvironmentFailedError(what, hint="`batterylab status`")
     (folder / "guard.json").unlink(missing_ok=True)
     (folder / "pid").write_text(str(os.getpid()), encoding="utf-8")
     board = _Board(folder)
@@ -204,7 +231,7 @@ def _guarded(
 ) -> list[tuple[Path, str]]:
     board.write({"phase": "starting"}, force=True)
     board.listen()
-    code, message = 1, ""
+    code, message, is_safe = 1, "", True
     guard: GuardProcess | None = None
     try:
         recover(study, operator)
@@ -216,7 +243,7 @@ def _guarded(
             return board.reason
 
         def tell(data: dict[str, Any]) -> None:
-            if data["phase"] == "sealing":  # every channel is safe, and the disk takes its time
+            if data.get("phase") == "sealing":  # every channel is safe, and the disk takes its time
                 assert guard is not None  # noqa: S101
                 guard.rest()
             board.write(data)
@@ -234,6 +261,7 @@ def _guarded(
         return done
     except BatterylabError as error:
         code, message = error.exit_code, str(error)
+        is_safe = not isinstance(error.__cause__, SafetyStopError)
         raise
     except KeyboardInterrupt as error:
         code, message = 130, str(error) or "interrupted"
@@ -243,8 +271,12 @@ def _guarded(
         raise
     finally:
         if guard is not None:
-            guard.dismiss()
+            guard.dismiss(is_safe=is_safe)
         board.write({"phase": "ended", "exit_code": code, "message": message}, force=True)
+
+
+#: detached runners of this process: they outlive it, nobody waits for them
+_started: list["subprocess.Popen[bytes]"] = []
 
 
 def start_detached(study: Study, operator: str) -> int:
@@ -265,6 +297,7 @@ def start_detached(study: Study, operator: str) -> int:
             [sys.executable, "-m", "batterylab.bench.process", str(study.path), operator],
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
+    _started.append(process)
     deadline = time.monotonic() + STARTUP_s
     while time.monotonic() < deadline:
         if (folder / "status.json").exists():
@@ -312,7 +345,7 @@ def has_work(study: Study) -> int:
 
 def main() -> None:
     """Entry of the detached runner: study and operator."""
-    from batterylab.cli import unexpected
+    from batterylab.cli import _unexpected
 
     try:
         study = Study.open(Path(sys.argv[1]))
@@ -323,7 +356,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:  # the last resort: a log, never a traceback
-        print(unexpected(error), file=sys.stderr, flush=True)
+        print(_unexpected(error), file=sys.stderr, flush=True)
         sys.exit(1)
 
 

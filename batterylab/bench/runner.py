@@ -96,9 +96,8 @@ class Runner:
         Raises
         ------
         EnvironmentFailedError
-            If an instrument is lost.
-        SafetyStopError
-            If the safe state could not be confirmed.
+            If an instrument is lost; from a `SafetyStopError` if, besides, the safe state could
+            not be confirmed.
         """
         try:
             self._prepare()
@@ -126,24 +125,34 @@ class Runner:
             try:
                 frame.driver.make_safe(frame.numbers)
             except BatterylabError as error:
-                problems.append(str(error))
+                known = isinstance(error, SafetyStopError)
+                problems.append(error.message if known else
+                                f"{frame.name}: not confirmed safe: {error.message}")  # fmt: skip
         if problems:
-            raise SafetyStopError("\n".join(problems))
+            raise SafetyStopError(
+                "\n".join(problems), hint="disconnect these channels by hand now"
+            )
 
     def _abandon(self, error: BaseException) -> None:
         """Our own crash, a lost link, a signal: safe first, then whatever was seen is kept."""
-        is_ours = isinstance(error, BatterylabError)
-        reason = str(error).splitlines()[0] if is_ours else f"abandoned: {type(error).__name__}"
+        known = isinstance(error, BatterylabError)
+        reason = str(error).splitlines()[0] if known else f"abandoned: {type(error).__name__}"
+        unsafe: SafetyStopError | None = None
         try:
             self.make_safe()
-        finally:
-            for frame in self.frames:
-                for column, (index, run) in enumerate(frame.members):
-                    if run.running:
-                        run.stopped = run.stopped or reason
-                        run.note_cut(frame.last_s)
-                        self._close(frame, column, index, run)
-            self.journal.sync()
+        except SafetyStopError as problem:
+            unsafe = problem
+        for frame in self.frames:
+            for column, (index, run) in enumerate(frame.members):
+                if run.running:
+                    run.stopped = run.stopped or reason
+                    run.note_cut(frame.last_s)
+                    self._close(frame, column, index, run)
+        self.journal.sync()
+        if unsafe is not None:
+            raise EnvironmentFailedError(
+                f"{reason}\n{unsafe.message}", hint=unsafe.hint
+            ) from unsafe
 
     def _close(self, frame: Frame, column: int, index: int, run: ChannelRun) -> None:
         """Write the end of what runs on a channel, and its last sample."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batterylab.bench.benchfile import BenchFile, ChannelEntry, role_of
+from batterylab.bench.calibration import is_overdue, refuse_overdue
 from batterylab.bench.clock import BenchClock, Clock, clock_for
 from batterylab.drivers.catalogue import open_instrument, spec
 from batterylab.errors import BatterylabError
@@ -42,11 +43,16 @@ class Bench:
         ------
         EnvironmentFailedError
             If one does not answer or is another; all are closed again.
+        NotMetError
+            If the calibration of one is overdue, and the bench file does not accept that.
         """
         bench = cls(file, clock_for(file.clock_address))
+        wanted = set(roles)
         try:
+            names = [name for name in file.instruments if bench.roles[name] in wanted]
+            refuse_overdue(file, bench.clock.now(), names)
             for name, entry in file.instruments.items():
-                if bench.roles[name] in set(roles):
+                if name in names:
                     bench.drivers[name] = open_instrument(
                         name, entry.model, entry.address, entry.serial, bench.clock
                     )
@@ -78,7 +84,8 @@ class Bench:
     def describe(self, channel: ChannelEntry) -> dict[str, Any]:
         """Return instruments and accuracy of a channel, as a recording's provenance has them."""
         names = {"cycler": channel.cycler, "scanner": channel.scanner, "chamber": channel.chamber}
-        instruments, accuracy = {}, {}
+        instruments: dict[str, dict[str, Any]] = {}
+        accuracy: dict[str, Any] = {}
         for role, name in names.items():
             if not name:
                 continue
@@ -88,6 +95,8 @@ class Bench:
                 "serial": entry.serial,
                 "calibration_due": entry.calibration_due,
             }
+            if is_overdue(entry, self.clock.now()):
+                instruments[role]["calibration_overdue"] = True
             if role != "chamber":
                 accuracy.update(spec(entry.model).accuracy)
         accuracy["contact_ohm"] = {"reading": 0.0, "offset": self.file.text.contact_ohm}

@@ -16,7 +16,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "demo": ("demo", "demo", "See the whole job done on a simulated bench."),
     "doctor": ("doctor", "doctor", "Say what this machine has and lacks."),
     "study": ("study", "study", "Make and check a study."),
-    "protocol": ("protocol", "protocol", "List, show and check protocols."),
+    "protocol": ("protocol", "protocol", "Show, check, simulate, plan and convert protocols."),
     "bench": ("bench", "bench", "Check or simulate a bench of instruments."),
     "load": ("load", "load", "Bind cells to channels, and check them first."),
     "unload": ("load", "unload", "Take cells out of their channels."),

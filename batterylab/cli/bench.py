@@ -35,8 +35,9 @@ def bench() -> None:
 @PLACE
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
 def check(place: Path, as_json: bool) -> None:
-    """Ask every instrument who it is."""
-    from batterylab.bench.clock import clock_for
+    """Ask every instrument who it is, and whether its calibration is overdue."""
+    from batterylab.bench.calibration import overdue, refuse_overdue
+    from batterylab.bench.clock import BenchClock, clock_for
     from batterylab.cli import echo_json
     from batterylab.drivers.catalogue import open_instrument
     from batterylab.errors import BatterylabError, EnvironmentFailedError
@@ -54,13 +55,19 @@ def check(place: Path, as_json: bool) -> None:
         identity = driver.identity()
         found[name] = f"{identity.maker} {identity.model} {identity.serial} {identity.firmware}"
         driver.close()
+    if isinstance(clock, BenchClock):
+        clock.close()
+    late = overdue(file, clock.now())
     if as_json:
-        echo_json({"answering": found, "failed": failed})
+        echo_json({"answering": found, "failed": failed, "overdue": late})
     else:
         for name, text in found.items():
             click.echo(f"{name:<12} {text}")
+        for text in late.values():
+            click.echo(text)
     if failed:
         raise EnvironmentFailedError("\n".join(failed.values()))
+    refuse_overdue(file, clock.now())
 
 
 @bench.command()

@@ -43,7 +43,7 @@ def findings() -> dict[str, dict[str, str]]:
             else f"missing; pip install 'batterylab[{extra}]'"
             for name, extra in OPTIONAL.items()
         },
-        "kernels": {name: kernel(name) for name in ("_cellsim", "_circuit", "_ocv")},
+        "kernels": {name: kernel(name) for name in ("_cellsim", "_circuit", "_ocv", "_spm")},
     }  # fmt: skip
 
 

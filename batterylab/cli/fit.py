@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,21 +16,26 @@ FEW_FITS = 3
 
 @click.command()
 @click.argument("place", metavar="RECORDING|ARCHIVE|STUDY", type=click.Path(path_type=Path))
-@click.option("--model", type=click.Choice(["ocv", "circuit"]), required=True,
-              help="Full-cell open-circuit voltage, or a circuit on a pulse.")
+@click.option("--model", type=click.Choice(["ocv", "circuit", "spm", "spme"]),
+              required=True, help="Full-cell open-circuit voltage, a circuit on a pulse, or a "
+              "single-particle model without or with electrolyte.")
 @click.option("--parameters", "-p", multiple=True, metavar="K=V",
               help="Setting of the model, such as pairs=1; repeat for several.")
 @click.option("--step", type=int, help="Step to fit, as `archive show` numbers them.")
 @click.option("--half-cells", type=click.Path(path_type=Path, dir_okay=False),
               help="CSV file: electrode,stoichiometry,potential_V. For ocv.")
 @click.option("--check", is_flag=True,
-              help="Exit with 3 if a fit did not converge or ended on a bound.")
+              help="Exit with 3 if a fit did not converge or ended on a bound; fits of spm and "
+              "spme are simulated in PyBaMM besides, and may differ by 1 mV.")
 @click.option("--plot", "plot_folder", type=click.Path(path_type=Path, file_okay=False),
               help="Write a picture of each fit to this folder.")
+@click.option("--export", "export_folder", type=click.Path(path_type=Path, file_okay=False),
+              help="Write PyBaMM parameters of each spm or spme fit to this folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
 def fit(
     place: Path, model: str, parameters: tuple[str, ...], step: int | None,
-    half_cells: Path | None, check: bool, plot_folder: Path | None, as_json: bool,
+    half_cells: Path | None, check: bool, plot_folder: Path | None,
+    export_folder: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Fit a model to recordings, with standard errors.
 
@@ -41,26 +46,66 @@ def fit(
       batterylab fit my-study --model ocv
       batterylab fit my-study --model circuit -p pairs=1 --plot pictures
       batterylab fit my-study/archive/A1-001/<file>.h5 --model circuit --step 19
+      batterylab fit my-study --model spme --check --export pybamm
     """  # noqa: D301
     job, fits = _fits(place, model, _settings(parameters, step), half_cells, plot_folder)
     if plot_folder is not None:
-        from batterylab.cli.features import Bar
-        from batterylab.fit.plot import plot_fit
+        _draw(fits, plot_folder)
+    if export_folder is not None:
+        from batterylab.cli.fitcheck import write_exports
 
-        with Bar("Drawing fits") as bar:
-            for number, made in enumerate(fits, 1):
-                plot_fit(made, plot_folder)
-                bar.update(number, len(fits))
-        click.echo(f"{len(fits)} pictures in {plot_folder}", err=True)
+        count = write_exports(fits, export_folder)
+        click.echo(f"{count} parameter files in {export_folder}", err=True)
+    compared = _compared(place, model, fits) if check else []
     if as_json:
         from batterylab.cli import echo_json
 
         echo_json({"schema": "batterylab.fits/1", "model": job.model,
-                   "fits": [made.to_dict() for made in fits]})  # fmt: skip
+                   "fits": [made.to_dict() for made in fits],
+                   **({"pybamm": compared} if compared else {})})  # fmt: skip
     else:
         for line in _one_by_one(fits) if len(fits) <= FEW_FITS else _summary(fits):
             click.echo(line)
+        for line in _comparison_lines(compared, fits):
+            click.echo(line)
     _say_what_went_wrong(fits, check)
+    _say_what_differs(compared)
+
+
+def _draw(fits: Sequence["Fit"], folder: Path) -> None:
+    from batterylab.cli.features import Bar
+    from batterylab.fit.plot import plot_fit
+
+    with Bar("Drawing fits") as bar:
+        for number, made in enumerate(fits, 1):
+            plot_fit(made, folder)
+            bar.update(number, len(fits))
+    click.echo(f"{len(fits)} pictures in {folder}", err=True)
+
+
+def _compared(place: Path, model: str, fits: Sequence["Fit"]) -> list[dict[str, Any]]:
+    if model not in ("spm", "spme"):
+        return []
+    from batterylab.cli.fitcheck import compare
+
+    return compare(place, fits)
+
+
+def _comparison_lines(compared: list[dict[str, Any]], fits: Sequence["Fit"]) -> list[str]:
+    if not compared:
+        return []
+    from batterylab.cli.fitcheck import lines_of
+
+    return lines_of(compared, sum(made.converged for made in fits))
+
+
+def _say_what_differs(compared: list[dict[str, Any]]) -> None:
+    from batterylab.errors import NotMetError
+
+    missed = [row for row in compared if not row["met"]]
+    if missed:
+        raise NotMetError(f"{len(missed)} of {len(compared)} fits differ from PyBaMM by more "
+                          "than 1 mV")  # fmt: skip
 
 
 def _settings(parameters: Sequence[str], step: int | None) -> dict[str, object]:
@@ -104,7 +149,7 @@ def _fits(
         from batterylab.archive import read
         from batterylab.fit.models import fit_one
 
-        return job, [fit_one(read(place), job.settings, job.half_cells)]
+        return job, [fit_one(read(place), job.settings, job.half_cells, job.tables)]
     with Bar(f"Fitting {model}") as bar:
         return job, archive_fits(archive_folder(folder), job, bar.update)
 

@@ -1,5 +1,7 @@
 """`batterylab load` and `unload`: cells and channels."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,20 +32,22 @@ class AskedHands:
         click.pause(f"{serial}: take it out of channel {channel}, then press a key", err=True)
 
 
-def _open_bench(study: "Study") -> tuple["Bench", "Hands"]:
+@contextmanager
+def _open_bench(study: "Study") -> Iterator[tuple["Bench", "Hands"]]:
     from batterylab.bench.benchfile import BenchFile
     from batterylab.bench.clock import BenchClock
     from batterylab.bench.loading import ScriptedHands
-    from batterylab.bench.process import is_running
+    from batterylab.bench.process import hold_bench
     from batterylab.bench.setup import Bench
-    from batterylab.errors import EnvironmentFailedError
 
-    if is_running(study):
-        raise EnvironmentFailedError("this study is running", hint="`batterylab status`")
     file = BenchFile.open(study.bench_path, study.cell_type)
-    bench = Bench.open(file, ROLES)
-    clock = bench.clock
-    return bench, ScriptedHands(clock) if isinstance(clock, BenchClock) else AskedHands()
+    with hold_bench(study):
+        bench = Bench.open(file, ROLES)
+        clock = bench.clock
+        try:
+            yield bench, ScriptedHands(clock) if isinstance(clock, BenchClock) else AskedHands()
+        finally:
+            bench.close()
 
 
 @click.command()
@@ -66,8 +70,7 @@ def load(folder: Path, seed: int, take_all: bool, operator: str | None) -> None:
     from batterylab.studylog import operator_name
 
     study = Study.open(folder)
-    bench, hands = _open_bench(study)
-    try:
+    with _open_bench(study) as (bench, hands):
         loader = Loader(study, bench, hands, operator_name(operator))
         occupied = study.log.occupied()
         waiting = [cell for cell in study.cells.values() if cell.serial not in occupied.values()]
@@ -82,8 +85,6 @@ def load(folder: Path, seed: int, take_all: bool, operator: str | None) -> None:
                 _say(loader.load(serial, channel))
         else:
             _scan(loader, seats)
-    finally:
-        bench.close()
     click.echo(f"{len(study.log.occupied())} channels hold a cell; next: batterylab run {folder}",
                err=True)  # fmt: skip
 
@@ -129,11 +130,8 @@ def unload(folder: Path, channels: tuple[str, ...], fate: str, operator: str | N
     from batterylab.studylog import operator_name
 
     study = Study.open(folder)
-    bench, hands = _open_bench(study)
-    try:
+    with _open_bench(study) as (bench, hands):
         loader = Loader(study, bench, hands, operator_name(operator))
         for channel in channels or tuple(study.log.occupied()):
             data = loader.unload(channel, fate)
             click.echo(f"{data['serial']:<16} {channel:<8} {fate}")
-    finally:
-        bench.close()

@@ -1,13 +1,19 @@
-"""`batterylab protocol`: list, show and check protocols."""
+"""`batterylab protocol`: list, show, check, simulate, convert protocols, and plan with them."""
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from batterylab.cells import CellType
     from batterylab.protocol import Resolved
+    from batterylab.recording import Recording
 
 STUDY = click.option(
     "--study", type=click.Path(path_type=Path), help="Take the cell type and protocols of a study."
@@ -16,7 +22,7 @@ STUDY = click.option(
 
 @click.group()
 def protocol() -> None:
-    """List, show and check protocols."""
+    """List, show, check, simulate and convert protocols; plan a study."""
 
 
 def _cell_type(study: Path | None) -> tuple["CellType", list[Path]]:
@@ -30,8 +36,8 @@ def _cell_type(study: Path | None) -> tuple["CellType", list[Path]]:
     return CellType.model_validate({
         "name": "example", "nominal_capacity": "5 Ah", "rated_capacity": "5 Ah",
         "voltage": {"min": "2.5 V", "max": "4.2 V"},
-        "current": {"max_charge": "5 A", "max_discharge": "10 A"},
-        "temperature": {"min": "0 degC", "max": "45 degC"}, "chemistry": "NMC",
+        "current": {"max_charge": "10 A", "max_discharge": "15 A"},
+        "temperature": {"min": "0 degC", "max": "60 degC"}, "chemistry": "NMC",
     }), []  # fmt: skip
 
 
@@ -63,9 +69,12 @@ def show(name: str, study: Path | None, as_json: bool) -> None:
     from batterylab.protocol import load
 
     kind, search = _cell_type(study)
-    resolved = load(name, search).resolve(kind)
+    found = load(name, search)
+    resolved = found.resolve(kind)
     data = {
         **resolved.to_dict(),
+        "figures": [vars(figure) for figure in found.file.figures],
+        "does_not_cover": found.file.does_not_cover,
         "expected_h": resolved.expected_s() / 3600,
         "longest_h": resolved.longest_s() / 3600,
     }
@@ -80,6 +89,10 @@ def show(name: str, study: Path | None, as_json: bool) -> None:
                    f"soak {resolved.soak_s / 3600:g} h")  # fmt: skip
     _echo_nodes(data["nodes"], 0)
     click.echo(_length(resolved))
+    for figure in data["figures"]:
+        click.echo(f"figure {figure['mark']}: {figure['what']}: {figure['value']}")
+    for text in data["does_not_cover"]:
+        click.echo(f"does not cover: {text}")
 
 
 def _length(resolved: "Resolved") -> str:
@@ -127,3 +140,235 @@ def check(name: str, study: Path | None) -> None:
     kind, search = _cell_type(study)
     resolved = load(name, search).resolve(kind)
     click.echo(f"{resolved.name}: no mistake found; {_length(resolved)}")
+
+
+@protocol.command()
+@click.argument("name", metavar="P")
+@STUDY
+@click.option("--parameters", default="Chen2020", show_default=True,
+              help="PyBaMM's parameter set, scaled to the cell type.")
+@click.option("--engine", type=click.Choice(["own", "pybamm"]), default="own", show_default=True,
+              help="Our kernel, or PyBaMM's SPMe on a refined mesh.")
+@click.option("--soc", default="30 %", show_default=True, help="State of charge at the start.")
+@click.option("--serial", default="simulated", show_default=True, help="What the cell is called.")
+@click.option("--out", "-o", metavar="ARCHIVE", type=click.Path(path_type=Path),
+              help="Seal the recording into this archive.")
+@click.option("--plot", "picture", metavar="FILE", type=click.Path(path_type=Path),
+              help="Draw it: .png, .svg or .pdf.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
+def simulate(
+    name: str, study: Path | None, parameters: str, engine: str, soc: str, serial: str,
+    out: Path | None, picture: Path | None, as_json: bool,
+) -> None:
+    """Carry protocol P out on a simulated cell: a recording like any other.
+
+    \b
+    Examples:
+      batterylab protocol simulate iso_12405_4_hppc --plot hppc.png
+      batterylab protocol simulate gitt --engine pybamm --out archive
+    """  # noqa: D301
+    from batterylab.archive import write
+    from batterylab.cli import echo_json
+    from batterylab.errors import NotMetError
+    from batterylab.protocol import load
+    from batterylab.protocol.simulate import simulate as carry_out
+    from batterylab.quantity import parse_as
+
+    kind, search = _cell_type(study)
+    resolved = load(name, search).resolve(kind)
+    with _share("simulating") as report:
+        recording = carry_out(resolved, parameter_set=parameters, engine=engine, serial=serial,
+                              soc=parse_as(soc, "percent") / 100, report=report)
+    files = [write(recording, out)] if out else []
+    if picture:
+        from batterylab.report.plot import plot
+
+        files.append(Path(plot(recording, picture)))
+    data = _simulated(recording, files)
+    if as_json:
+        echo_json(data)
+    else:
+        _echo_simulated(data)
+    if data["ended"] != "complete":
+        raise NotMetError(f"{resolved.name}: {data['ended']}")
+
+
+@contextmanager
+def _share(what: str) -> Iterator[Callable[[float], None]]:
+    """Show on a terminal which share of something is done."""
+    shows = sys.stderr.isatty()
+
+    def report(share: float) -> None:
+        if shows:
+            click.echo(f"\r{what}: {100 * share:.0f} %", nl=False, err=True)
+
+    yield report
+    if shows:
+        click.echo("\r\033[K", nl=False, err=True)
+
+
+def _simulated(recording: "Recording", files: list[Path]) -> dict[str, Any]:
+    """Return what a simulation gave, as numbers for scripts."""
+    import math
+
+    from batterylab.features import features_of
+
+    provenance = recording.provenance
+    charge_Ah = recording.columns["net_capacity_Ah"]
+    return {
+        "protocol": recording.protocol,
+        "engine": provenance["engine"],
+        "parameters": provenance["parameters"],
+        "ended": provenance["ended"],
+        "remarks": provenance["remarks"],
+        "duration_h": float(recording.columns["test_time_s"][-1]) / 3600,
+        "rows": len(recording),
+        "steps": [
+            {"label": s.label, "kind": s.kind, "measure": s.measure, "ended_by": s.ended_by,
+             "duration_s": s.duration_s,
+             "charge_Ah": float(charge_Ah[s.last_row]
+                                - (charge_Ah[s.first_row - 1] if s.first_row else 0.0))}
+            for s in recording.steps
+        ],
+        "features": [
+            {"feature": f.name, "value": f.value, "unit": f.unit}
+            for f in features_of(recording) if math.isfinite(f.value)
+        ],
+        "files": [str(file) for file in files],
+    }
+
+
+def _echo_simulated(data: dict[str, Any]) -> None:
+    click.echo(f"{data['protocol']}: {data['duration_h']:.1f} h, {len(data['steps'])} steps, "
+               f"{data['rows']} rows, {data['engine']} engine, {data['parameters']}")
+    for feature in data["features"]:
+        click.echo(f"  {feature['feature']:<28} {feature['value']:.5g} {feature['unit']}")
+    for text in [*data["remarks"], *data["files"]]:
+        click.echo(text)
+
+
+@protocol.command()
+@click.argument("name", metavar="P")
+@STUDY
+@click.option("--to", "target", required=True, metavar="TARGET",
+              help="pybamm, unicycler, neware, biologic or keysight.")
+@click.option("--watched-elsewhere", "watched", multiple=True, metavar="LIMIT",
+              help="A safety limit that you watch by other means: temperature. Repeatable.")
+@click.option("--out", "-o", metavar="FILE", type=click.Path(path_type=Path),
+              help="Write here instead of on the screen.")
+def convert(
+    name: str, study: Path | None, target: str, watched: tuple[str, ...], out: Path | None
+) -> None:
+    """Write protocol P for another program or cycler, and report what is lost.
+
+    \b
+    Examples:
+      batterylab protocol convert gitt --to pybamm > gitt.json
+      batterylab protocol convert gitt --to neware --watched-elsewhere temperature -o gitt.xml
+    """  # noqa: D301
+    from batterylab.protocol import load
+    from batterylab.protocol.convert import convert as write_for
+
+    kind, search = _cell_type(study)
+    written = write_for(load(name, search).resolve(kind), target, watched)
+    if out:
+        from batterylab.report.files import put
+
+        click.echo(put(out, written.text.encode()))
+    else:
+        click.echo(written.text, nl=False)
+    for loss in written.losses:
+        click.echo(f"lost: {loss}", err=True)
+
+
+@protocol.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--name", required=True, help="What the protocol shall be called.")
+@click.option("--out", "-o", metavar="FILE", type=click.Path(path_type=Path),
+              help="Write here instead of on the screen.")
+def import_(file: Path, name: str, out: Path | None) -> None:
+    """Read FILE, a JSON of PyBaMM sentences or of aurora-unicycler, as a protocol.
+
+    \b
+    Example:
+      batterylab protocol import cycling.json --name cycling -o protocols/cycling.yaml
+    """  # noqa: D301
+    from batterylab.protocol.convert.read import read_protocol
+
+    text = read_protocol(file, name)
+    if out:
+        from batterylab.report.files import put
+
+        click.echo(put(out, text.encode()))
+    else:
+        click.echo(text, nl=False)
+
+
+@protocol.command()
+@click.argument("study", metavar="STUDY", type=click.Path(path_type=Path))
+@click.option("--channels", type=click.IntRange(1, 100000), help="Instead of the bench's.")
+@click.option("--cells", type=click.IntRange(1, 1000000), help="Instead of those in cells.csv.")
+@click.option("--changeover", default="1 h", show_default=True, help="To change a batch of cells.")
+@click.option("--attended", is_flag=True, help="Batches begin on weekdays, 8:00 to 17:00 UTC.")
+@click.option("--start", metavar="DATE", type=click.DateTime(), help="Of the calendar, UTC.")
+@click.option("--packs", type=float, metavar="N", help="Packs a week: how many channels is that?")
+@click.option("--lot", type=click.IntRange(2), default=1000, show_default=True,
+              help="Cells of one lot, for --packs.")
+@click.option("--out", "-o", metavar="FILE.svg", type=click.Path(path_type=Path),
+              help="Draw the calendar.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
+def plan(
+    study: Path, channels: int | None, cells: int | None, changeover: str, attended: bool,
+    start: "datetime | None", packs: float | None, lot: int, out: Path | None, as_json: bool,
+) -> None:
+    """Plan STUDY: hours a cell, channel-hours, batches, calendar, channels for a delivery.
+
+    \b
+    Examples:
+      batterylab protocol plan my-study --out plan.svg
+      batterylab protocol plan my-study --packs 50 --lot 2000
+    """  # noqa: D301
+    from datetime import UTC
+
+    from batterylab.cli import echo_json
+    from batterylab.protocol.plan import delivery, gantt_svg
+    from batterylab.protocol.plan import plan as make
+    from batterylab.quantity import parse_as
+    from batterylab.study import Study
+
+    made = make(
+        Study.open(study), channels=channels, cells=cells, attended=attended,
+        changeover_h=parse_as(changeover, "duration_s") / 3600,
+        start=start.replace(tzinfo=UTC) if start else None,
+    )
+    data = made.to_dict()
+    if packs is not None:
+        data["delivery"] = {"packs_per_week": packs, "cells_per_lot": lot,
+                            "options": delivery(made, packs, lot)}
+    if as_json:
+        echo_json(data)
+    else:
+        _echo_plan(data)
+    if out:
+        from batterylab.errors import BatterylabError
+        from batterylab.report.files import put
+
+        if out.suffix != ".svg":
+            raise BatterylabError(f"{out}: the calendar is an SVG picture", hint="--out plan.svg")
+        click.echo(put(out, gantt_svg(made).encode()), err=as_json)
+
+
+def _echo_plan(data: dict[str, Any]) -> None:
+    click.echo(f"{data['study']}: {data['cells']} cells on {data['channels']} channels")
+    for one in data["protocols"]:
+        click.echo(f"  {one['name']:<26} {one['hours']:7.1f} h + {one['soak_h']:.1f} h soak, "
+                   f"at most {one['longest_h']:.1f} h   ({one['source']})")
+    click.echo(
+        f"a cell takes a channel for {data['hours_per_cell']:.1f} h; {data['channel_hours']:.0f} "
+        f"channel-hours in {data['batches']} batches; {data['cells_per_week']:.0f} cells a week"
+    )
+    click.echo(f"from {data['start']} to {data['end']}: {data['days']:.1f} days")
+    for option in data.get("delivery", {}).get("options", []):
+        which = "every cell" if option["per_lot"] is None else f"{option['per_lot']} cells a lot"
+        click.echo(f"  {'+'.join(option['protocols'])}, {which}: {option['channels']} channels"
+                   f"{'' if option['fits'] else ' (more than there are)'}")

@@ -17,7 +17,7 @@ from batterylab.bench.clock import Clock
 from batterylab.drivers.link import Link, LinkSpec
 from batterylab.errors import BatterylabError, EnvironmentFailedError
 
-ROLES = ("cycler", "scanner", "meter", "chamber")
+ROLES = ("cycler", "host_stepped", "scanner", "meter", "chamber")
 NEEDED = ("driver", "role", "identity", "safe_state", "source")
 TABLES = ("link", "ranges", "accuracy")
 #: what an instrument says that does not know its serial number
@@ -32,7 +32,7 @@ class ModelSpec:
     Attributes
     ----------
     model, role : str
-        Its name here, and ``cycler``, ``scanner``, ``meter`` or ``chamber``.
+        Its name here, and ``cycler``, ``host_stepped``, ``scanner``, ``meter`` or ``chamber``.
     driver : str
         ``module:Class``.
     identity : str

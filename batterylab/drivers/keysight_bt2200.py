@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from batterylab.drivers.roles import CellReport, CellState, LogBlock, OnboardStep
-from batterylab.drivers.scpi import ScpiDriver, channel_list
+from batterylab.drivers.scpi import OVERLOAD, ScpiDriver, channel_list
 from batterylab.errors import (
     BatterylabError,
     EnvironmentFailedError,
@@ -250,10 +250,16 @@ class Bt2200(ScpiDriver):
         found = records["cell"][:, places]
         if np.any((found != [cell_of(channel) for channel in channels]) & (found != 0)):
             raise self.link.unexpected("DATA:LOG?", "samples of other cells")
+        amps = records["current"][:, places].astype(float)
+        volts = records["sense"][:, places].astype(float)
+        dead = ~((np.abs(amps) < OVERLOAD) & (np.abs(volts) < OVERLOAD)).all(axis=0)
+        if dead.any():
+            names = ", ".join(str(channels[int(i)]) for i in np.flatnonzero(dead))
+            raise self.link.unexpected("DATA:LOG?", f"no figures for channels {names}")
         return LogBlock(
             time_ms=records["time_ms"].astype(np.int64),
-            current_A=records["current"][:, places].astype(float),
-            voltage_V=records["sense"][:, places].astype(float),
+            current_A=amps,
+            voltage_V=volts,
             state=records["state"][:, places],
         )
 

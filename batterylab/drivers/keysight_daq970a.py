@@ -1,18 +1,23 @@
-"""Keysight DAQ970A: thermocouples on multiplexer channels, read in one scan.
+"""Keysight DAQ970A, 34970A and 34972A: thermocouples on multiplexer channels, read in one scan.
 
 Source: 34970A/34972A User's Guide (34972-90001), whose command tree the DAQ970A shares. An open
 thermocouple reads 9.9E+37.
 """
 
+import re
 from collections.abc import Sequence
 
-from batterylab.drivers.scpi import ScpiDriver, channel_list
+from batterylab.drivers.scpi import OVERLOAD, ScpiDriver, channel_list
+from batterylab.errors import OutOfRangeError
 
-OVERLOAD = 9e36
+LINES = (1, 2, 3, 4)
+_READING = re.compile(r" *([+-]?\d+\.?\d*(?:E[+-]?\d+)?)( C)? *", re.ASCII)
+#: what a thermocouple of type K can say
+COLDEST_degC, HOTTEST_degC = -200.0, 1372.0
 
 
 class Daq970a(ScpiDriver):
-    """A DAQ970A with thermocouples of type K."""
+    """A DAQ970A, 34970A or 34972A with thermocouples of type K."""
 
     channels: Sequence[int] = ()
 
@@ -29,7 +34,7 @@ class Daq970a(ScpiDriver):
         self.errors()
         for command in (
             f"CONF:TEMP TC,K,{listed}", f"ROUT:SCAN {listed}", "FORM:READ:CHAN ON",
-            "FORM:READ:UNIT OFF", "FORM:READ:TIME OFF", "FORM:READ:ALAR OFF",
+            "FORM:READ:UNIT ON", "FORM:READ:TIME OFF", "FORM:READ:ALAR OFF",
         ):  # fmt: skip
             self.link.write(command)
         self.check("the scan list")
@@ -42,10 +47,60 @@ class Daq970a(ScpiDriver):
         EnvironmentFailedError
             If the reply is not one reading for each channel.
         """
-        values = self.numbers("READ?", 2 * len(self.channels))
-        if values[1::2] != list(self.channels):
-            raise self.link.unexpected("READ?", f"channels {values[1::2]}")
+        reply = self.link.query("READ?")
+        fields = reply.split(",")
+        listed = [str(channel) for channel in self.channels]
+        if len(fields) != 2 * len(listed) or fields[1::2] != listed:
+            raise self.link.unexpected("READ?", reply)
         return {
-            channel: None if abs(value) > OVERLOAD else value
-            for channel, value in zip(self.channels, values[::2], strict=True)
+            channel: self._degC(text)
+            for channel, text in zip(self.channels, fields[::2], strict=True)
         }
+
+    def _degC(self, text: str) -> float | None:
+        """Return a temperature; the unit tells it from the voltage of a channel set otherwise."""
+        match = _READING.fullmatch(text)
+        if match is None:
+            raise self.link.unexpected("READ?", text)
+        value = float(match[1])
+        if abs(value) > OVERLOAD:
+            return None
+        if not match[2] or not COLDEST_degC <= value <= HOTTEST_degC:
+            raise self.link.unexpected("READ?", text)
+        return value
+
+    def interlock(self, limit_degC: float, line: int = 1) -> None:
+        """Let an alarm line trip, and stay tripped, when a channel of the scan is above a limit.
+
+        The line is hardware: it opens a contactor without any computer, as long as scans go on.
+
+        Parameters
+        ----------
+        limit_degC : float
+            For every channel of `prepare`.
+        line : int
+            1 to 4.
+
+        Raises
+        ------
+        OutOfRangeError
+            If there is no such line, or no such temperature; nothing was sent.
+        EnvironmentFailedError
+            If the scanner refuses, or holds another limit afterwards.
+        """
+        if line not in LINES or not COLDEST_degC <= limit_degC <= HOTTEST_degC or not self.channels:
+            raise OutOfRangeError(
+                f"{self.link.name}: alarm line {line} at {limit_degC} °C is not possible",
+                hint="lines 1 to 4, -200 to 1372 °C, after `prepare`; nothing was sent",
+            )
+        listed = channel_list(self.channels)
+        for command in (
+            f"CALC:LIM:UPP {limit_degC:.6g},{listed}", f"CALC:LIM:UPP:STAT ON,{listed}",
+            "OUTP:ALAR:MODE LATC", f"OUTP:ALAR{line}:SOUR {listed}",
+        ):  # fmt: skip
+            self.link.write(command)
+        self.check("the interlock")
+        limits = self.numbers(f"CALC:LIM:UPP? {listed}", len(self.channels))
+        states = self.numbers(f"CALC:LIM:UPP:STAT? {listed}", len(self.channels))
+        if set(states) != {1.0} or any(abs(value - limit_degC) > 0.01 for value in limits):
+            raise self.link.unexpected("CALC:LIM:UPP?", f"{limits} {states}")

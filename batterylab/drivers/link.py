@@ -155,8 +155,15 @@ class Link:
         self._send(command)
         self._is_in_doubt = False
 
-    def query(self, command: str) -> str:
+    def query(self, command: str, timeout_s: float | None = None) -> str:
         """Send a query and return the reply without its termination.
+
+        Parameters
+        ----------
+        command : str
+            The query.
+        timeout_s : float, optional
+            Longest wait for this reply, in real time, where it is not that of the model.
 
         Raises
         ------
@@ -164,8 +171,13 @@ class Link:
             If there is no whole reply in time.
         """
         self._send(command)
+        limit_s = self.spec.timeout_s if timeout_s is None else timeout_s
         try:
-            reply = self._line().decode(self.spec.encoding)
+            if timeout_s is not None:
+                self._resource.timeout = round(1000 * limit_s)
+            reply = self._line(limit_s).decode(self.spec.encoding)
+            if timeout_s is not None:
+                self._resource.timeout = round(1000 * self.spec.timeout_s)
         except Exception as error:
             raise self._failed(f"no reply to {command!r}", error) from None
         self._is_in_doubt = False
@@ -207,14 +219,14 @@ class Link:
             data, _ = self._resource.visalib.read(self._resource.session, count)
         return bytes(data)
 
-    def _line(self) -> bytes:
+    def _line(self, limit_s: float) -> bytes:
         """Read up to the termination.
 
         A read of the backend starts its time limit anew with each byte, so an instrument that
         trickles would never time out: read little first, then more, and watch the time.
         """
         end = self.spec.read_termination.encode()
-        deadline_s = time.monotonic() + self.spec.timeout_s
+        deadline_s = time.monotonic() + limit_s
         data, count = bytearray(), SHORT_REPLY
         while not data.endswith(end):
             if len(data) > LONGEST_LINE or (data and time.monotonic() > deadline_s):

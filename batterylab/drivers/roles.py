@@ -210,6 +210,63 @@ class CyclerFrame(Instrument, Protocol):
         """Abort, and confirm it by reading back."""
 
 
+@dataclass(frozen=True)
+class Protections:
+    """What an instrument watches by itself, without a host; None is what it does not watch.
+
+    Attributes
+    ----------
+    voltage_min_V, voltage_max_V : float or None
+        It switches off outside of these.
+    charge_A, discharge_A : float or None
+        Magnitudes; it switches off above.
+    watchdog_s : float or None
+        It switches off when the host has been silent for so long.
+    """
+
+    voltage_min_V: float | None = None
+    voltage_max_V: float | None = None
+    charge_A: float | None = None
+    discharge_A: float | None = None
+    watchdog_s: float | None = None
+
+
+class HostStepped(Instrument, Protocol):
+    """One output without a program of its own: the host changes its settings step by step.
+
+    The order is `prepare`, then `set` and `output` as often as needed, `measure` at each sample,
+    `make_safe` at the end. A charge or discharge is at constant current up to its voltage, and
+    holds that voltage then, or ends there where the model can only end.
+    """
+
+    def prepare(self, wanted: Protections) -> Protections:
+        """Take control with the output off, set protections and watchdog; return those read back.
+
+        What the model does not watch comes back as None: then the host must.
+        """
+
+    def set(self, mode: str, current_A: float, voltage_V: float, at_most_s: float) -> None:
+        """Set ``CHARGE``, ``DISCHARGE`` or ``REST``: magnitude of current, voltage not passed.
+
+        A model with a timer of its own ends after `at_most_s`, whatever becomes of the host.
+        """
+
+    def output(self, on: bool) -> None:
+        """Switch the output and confirm it; protections are read back before it is on."""
+
+    def is_on(self) -> bool:
+        """Say whether the output is on; a step that ended by itself is off."""
+
+    def measure(self) -> tuple[float, float]:
+        """Return voltage in V and current in A, charge positive."""
+
+    def alarms(self) -> list[str]:
+        """Return alarms of the device, then the entries of its error queue, and clear both."""
+
+    def make_safe(self) -> None:
+        """Switch off, and confirm it by reading back."""
+
+
 class Meter(Instrument, Protocol):
     """Reads AC resistance and voltage of the cell at its pins."""
 

@@ -11,6 +11,8 @@ from batterylab.drivers.roles import Identity
 from batterylab.errors import EnvironmentFailedError
 
 MOST_ERRORS = 50
+#: SCPI-1999 writes 9.9E+37 for infinity and 9.91E+37 for not-a-number: no figure is that large
+OVERLOAD = 9e36
 _NUMBER = re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *", re.ASCII)
 _ERROR = re.compile(r'([+-]?\d{1,6}),".*"', re.ASCII)
 
@@ -91,13 +93,24 @@ class ScpiDriver:
         if found:
             raise EnvironmentFailedError(f"{self.link.name}: {after} was refused: {found[0]}")
 
-    def numbers(self, command: str, count: int) -> list[float]:
+    def numbers(
+        self, command: str, count: int, *, takes_overload: bool = False
+    ) -> list[float]:
         """Query comma-separated numbers.
+
+        Parameters
+        ----------
+        command : str
+            The query.
+        count : int
+            How many numbers its reply has.
+        takes_overload : bool
+            Whether SCPI's codes for overload and not-a-number (9.9E+37, 9.91E+37) are returned.
 
         Raises
         ------
         EnvironmentFailedError
-            If there are not `count` finite numbers.
+            If there are not `count` finite numbers, or one is a code and not a figure.
         """
         reply = self.link.query(command)
         texts = reply.split(",")
@@ -105,6 +118,8 @@ class ScpiDriver:
             raise self.link.unexpected(command, reply)
         values = [float(text) for text in texts]
         if not all(map(math.isfinite, values)):
+            raise self.link.unexpected(command, reply)
+        if not takes_overload and any(abs(value) >= OVERLOAD for value in values):
             raise self.link.unexpected(command, reply)
         return values
 

@@ -6,6 +6,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, overload
 
 from batterylab.errors import BatterylabError
@@ -13,13 +14,16 @@ from batterylab.fit.circuit import CircuitSettings, fit_circuit
 from batterylab.fit.halfcells import HalfCells, from_parameter_set
 from batterylab.fit.ocv import OcvSettings, fit_ocv
 from batterylab.fit.result import Fit
+from batterylab.fit.spm import SpmeSettings, SpmSettings, fit_spm
 from batterylab.recording import Recording
 
-Settings = OcvSettings | CircuitSettings
+Settings = OcvSettings | CircuitSettings | SpmSettings
 
-MODELS: dict[str, type[OcvSettings] | type[CircuitSettings]] = {
+MODELS: dict[str, type[OcvSettings] | type[CircuitSettings] | type[SpmSettings]] = {
     "ocv": OcvSettings,
     "circuit": CircuitSettings,
+    "spm": SpmSettings,
+    "spme": SpmeSettings,
 }
 
 
@@ -29,7 +33,7 @@ def settings_of(model: str, given: Mapping[str, Any] | None = None) -> Settings:
     Parameters
     ----------
     model : str
-        ``ocv`` or ``circuit``.
+        ``ocv``, ``circuit``, ``spm`` or ``spme``.
     given : mapping, optional
         Values by name; the rest keeps its default.
 
@@ -99,11 +103,12 @@ def fit(
         What was measured.
     model : str
         ``ocv``: full-cell open-circuit voltage from two half-cell curves; ``circuit``: a
-        Thevenin circuit on a pulse and its relaxation.
+        Thevenin circuit on a pulse and its relaxation; ``spm``, ``spme``: a single-particle
+        model, without or with electrolyte, on a discharge and pulses.
     half_cells : HalfCells, optional
         For ``ocv``; else those of the setting `parameter_set`.
     **settings
-        Fields of `OcvSettings` or `CircuitSettings`.
+        Fields of `OcvSettings`, `CircuitSettings` or `SpmSettings`.
 
     Returns
     -------
@@ -125,8 +130,15 @@ def fit(
     return [fit_one(one, chosen, half_cells) for one in recording]
 
 
-def fit_one(recording: Recording, settings: Settings, half_cells: HalfCells | None) -> Fit:
-    """Fit the model that the settings belong to; see `fit`."""
+def fit_one(
+    recording: Recording,
+    settings: Settings,
+    half_cells: HalfCells | None,
+    tables: Path | None = None,
+) -> Fit:
+    """Fit the model that the settings belong to; see `fit`. `tables` keeps what is sampled."""
+    if isinstance(settings, SpmSettings):
+        return fit_spm(recording, settings, tables)
     if isinstance(settings, CircuitSettings):
         return fit_circuit(recording, settings)
     if half_cells is None:

@@ -9,15 +9,18 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batterylab.errors import BatterylabError
 from batterylab.features.store import write_whole
+from batterylab.fit.celltables import TABLES_VERSION
 from batterylab.fit.halfcells import HalfCells, from_parameter_set
 from batterylab.fit.models import Settings, fit_one, settings_of
 from batterylab.fit.ocv import OcvSettings
 from batterylab.fit.result import SCHEMA, VERSION, Fit
+from batterylab.fit.spm import SpmSettings
 from batterylab.fit.window import NotSuitedError
 
 if TYPE_CHECKING:
@@ -42,7 +45,7 @@ def study_fits(
     study : Study
         Its archive is read; fits that were made before are taken from its results.
     model : str
-        ``ocv`` or ``circuit``.
+        ``ocv``, ``circuit``, ``spm`` or ``spme``.
     progress : callable, optional
         Called with how many recordings are done, and of how many.
     half_cells : HalfCells, optional
@@ -69,12 +72,14 @@ class Job:
 
     Attributes
     ----------
-    settings : OcvSettings or CircuitSettings
+    settings : OcvSettings, CircuitSettings or SpmSettings
         How to fit.
     half_cells : HalfCells or None
         For ``ocv``.
     cache : Path or None
         Folder of fits; nothing is kept without it.
+    tables : Path or None
+        Folder of parameter sets' tables.
     """
 
     def __init__(
@@ -84,12 +89,15 @@ class Job:
         self.settings = settings
         self.half_cells = half_cells
         self.cache = cache
-        content = {
+        self.tables = cache.parent / "half_cells" if cache else None
+        content: dict[str, Any] = {
             "model": model,
             "version": VERSION,
             "settings": asdict(settings),
             "half_cells": half_cells.digest if half_cells else None,
         }
+        if isinstance(settings, SpmSettings):
+            content["tables"] = [TABLES_VERSION, metadata.version("pybamm")]
         self.key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     def path(self, seal: str) -> Path | None:
@@ -137,7 +145,7 @@ def fit_of_entry(entry: "ArchiveEntry", job: Job) -> Fit | None:
         if known:
             return kept
     try:
-        made = fit_one(read(entry.path), job.settings, job.half_cells)
+        made = fit_one(read(entry.path), job.settings, job.half_cells, job.tables)
     except NotSuitedError as error:
         _keep(path, {**_nothing(entry, job), "not_suited": error.message})
         return None

@@ -5,6 +5,8 @@ Quantities carry units; a rate such as ``C/3`` is a share of the nominal capacit
 Every step has a bound: ``for`` (it ends then) or ``at_most`` (it must have ended by then).
 """
 
+import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -17,15 +19,24 @@ from batterylab.quantity import (
     TemperatureDifference_K,
     Voltage_V,
     parse,
+    parse_as,
 )
 
 SCHEMA = "batterylab.protocol/1"
+_RATED = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)?\s*I\s*([1-9]\d{0,2})\Z", re.ASCII)
 
 
 def _stream(text: Any) -> tuple[str, float]:
-    """Return ``("rate_C", x)`` or ``("current_A", x)``, positive."""
+    """Return ``("rate_C", x)``, ``("rated_rate_C", x)`` or ``("current_A", x)``, positive.
+
+    ``1I3`` is the standards' way to write the rated capacity in 3 h, ``3I1`` three times the
+    rated capacity in 1 h.
+    """
     if not isinstance(text, str):
         raise ValueError(f"{text!r} has no unit\n  hint: write a rate such as C/3, or 1.5 A")
+    rated = _RATED.match(text.strip())
+    if rated and float(rated[1] or 1) > 0:
+        return "rated_rate_C", float(rated[1] or 1) / float(rated[2])
     try:
         quantity = parse(text)
     except BatterylabError as error:
@@ -46,6 +57,19 @@ def _cutoff(text: Any) -> str | float:
     if quantity is None or quantity.name != "voltage_V":
         raise ValueError(f"{text!r} is no voltage\n  hint: v_min, v_max or 4.1 V")
     return quantity.value
+
+
+def _name(longest: int) -> Callable[[Any], str]:
+    """Return what checks the name of a protocol or a measure."""
+
+    def check(text: Any) -> str:
+        if isinstance(text, str) and re.fullmatch(r"[a-z][a-z0-9_]*", text, re.ASCII):
+            if len(text) <= longest:
+                return text
+            raise ValueError(f"{text[:longest]}… is too long\n  hint: at most {longest} letters")
+        raise ValueError(f"{text!r} is no name\n  hint: a-z, 0-9 and _, as in dcir_10s")
+
+    return check
 
 
 Stream = Annotated[tuple[str, float], BeforeValidator(_stream)]
@@ -137,8 +161,7 @@ class Until(Part):
     @property
     def share_percent(self) -> float:
         """The range allowed, in percent of the rated capacity."""
-        text = self.within.removesuffix("of rated").strip()
-        return parse(text).value
+        return parse_as(self.within.removesuffix("of rated").strip(), "percent")
 
     @model_validator(mode="after")
     def _readable(self) -> "Until":
@@ -149,7 +172,10 @@ class Until(Part):
         if not is_share:
             raise ValueError(f"within: {self.within!r}\n  hint: within: 3 % of rated")
         if self.at_most < self.last:
-            raise ValueError(f"at_most {self.at_most} is fewer than last {self.last}")
+            raise ValueError(
+                f"at_most {self.at_most} is fewer than last {self.last}"
+                f"\n  hint: at_most: {self.last + 2}"
+            )
         return self
 
 
@@ -162,7 +188,7 @@ class StepEntry(Part):
     repeat: Repeat | None = None
     until: Until | None = None
     steps: list["StepEntry"] | None = None
-    measure: str = Field("", pattern=r"^[a-z][a-z0-9_]{0,31}$|^$")
+    measure: Annotated[str, BeforeValidator(_name(32))] = ""
 
     @model_validator(mode="after")
     def _one_thing(self) -> "StepEntry":
@@ -179,7 +205,7 @@ class StepEntry(Part):
         if (kinds[0] in ("repeat", "until")) != bool(self.steps):
             raise ValueError(f"{kinds[0]} and steps do not fit\n  hint: repeat, until: steps")
         if self.measure and kinds[0] not in ("charge", "discharge"):
-            raise ValueError("only a charge or a discharge is measured")
+            raise ValueError("only a charge or a discharge is measured\n  hint: remove measure")
         return self
 
 
@@ -207,7 +233,10 @@ class Stop(Part):
         except BatterylabError as error:
             raise ValueError(str(error)) from None
         if not quantity.name.startswith(self.when):
-            raise ValueError(f"{self.above or self.below!r} is no {self.when}")
+            example = "50 degC" if self.when == "temperature" else "4.25 V"
+            raise ValueError(
+                f"{self.above or self.below!r} is no {self.when}\n  hint: such as {example}"
+            )
         return self
 
     @property
@@ -229,13 +258,32 @@ class Record(Part):
     or_when: Moves | None = None
 
 
+class Figure(Part):
+    """A figure of the standard that the file implements, and how sure we are of it.
+
+    Attributes
+    ----------
+    what, value : str
+        In words.
+    mark : str
+        ``V`` verified against text that quotes the clause, ``D`` from notices about a draft,
+        ``U`` unverified, ``own`` our own choice where the standard leaves one.
+    """
+
+    what: str
+    value: str
+    mark: Literal["V", "D", "U", "own"]
+
+
 class ProtocolFile(Part):
     """A whole protocol file."""
 
     schema_: str = Field(SCHEMA, alias="schema")
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")
+    name: Annotated[str, BeforeValidator(_name(48))]
     description: str = ""
     basis: str = ""
+    figures: list[Figure] = Field(default_factory=list)
+    does_not_cover: list[str] = Field(default_factory=list)
     chamber: Chamber | None = None
     stop: list[Stop] = Field(default_factory=list)
     steps: list[StepEntry] = Field(min_length=1)

@@ -151,6 +151,10 @@ def all_segments(resolved: Resolved) -> list[Segment]:
     found: dict[tuple[Step, ...], Segment] = {}
     for segment in _run_through(resolved, settles=False):
         found.setdefault(segment.key, segment)
+    for step in resolved.steps():  # whether one is passed already depends on the cell
+        if step.to_soc_percent is not None:
+            alone = Segment((step,))
+            found.setdefault(alone.key, alone)
     return list(found.values())
 
 

@@ -1,6 +1,7 @@
 """A protocol in plain numbers for one cell type: what bench, planner and recording share."""
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -164,6 +165,11 @@ def _node_dict(node: Node) -> dict[str, Any]:
     return {"type": kind, **inner, "body": [_node_dict(child) for child in node.body]}
 
 
+def _keys(path: str) -> list[str | int]:
+    """Return the keys of a path such as ``steps[0].steps[2]``."""
+    return [int(key) if key.isdigit() else key for key in re.findall(r"\w+", path)]
+
+
 class Resolver:
     """Turn a protocol file into numbers for one cell type, collecting every mistake."""
 
@@ -221,10 +227,13 @@ class Resolver:
         volts = [self.cell_type.voltage_min_V - 0.05, self.cell_type.voltage_max_V + 0.05]
         low, high = self.cell_type.temperature_min_degC, self.cell_type.temperature_max_degC
         degrees = [low - 10, high + 10]
-        for stop in self.file.stop:
+        for i, stop in enumerate(self.file.stop):
             pair = volts if stop.when == "voltage" else degrees
             side = 0 if stop.below is not None else 1
             pair[side] = max(pair[0], stop.limit) if side == 0 else min(pair[1], stop.limit)
+            if pair[0] >= pair[1]:
+                what = f"{stop.when}: nothing is left between {pair[0]:g} and {pair[1]:g}"
+                self._problem(("stop", i), what, "stop at the cell's limits")
         return (volts[0], volts[1]), (degrees[0], degrees[1])
 
     def _nodes(self, entries: list[StepEntry], keys: tuple[str | int, ...]) -> tuple[Node, ...]:
@@ -262,6 +271,8 @@ class Resolver:
 
     def _amps(self, stream: tuple[str, float]) -> float:
         name, value = stream
+        if name == "rated_rate_C":
+            return value * self.cell_type.rated_capacity_Ah
         return value * self.cell_type.nominal_capacity_Ah if name == "rate_C" else value
 
     def _drive(
@@ -311,7 +322,9 @@ class Resolver:
         is_known = False
         for step in _walk(nodes):
             if step.to_soc_percent is not None and not is_known:
-                self._problem((), f"{step.path}: to_soc without a full charge before it",
+                word = "charge" if step.current_A > 0 else "discharge"
+                self._problem((*_keys(step.path), word, "to_soc"),
+                              "to_soc without a full charge before it",
                               "charge: {until: v_max, hold_until: C/20, …} first")  # fmt: skip
                 return
             if step.hold_until_A is not None and step.current_A > 0:

@@ -97,6 +97,13 @@ class Bt2200(ScpiInstrument):
         self.add("DATA:LOG?", self._data_log)
         self.add("DATA:LOG:CLEar", self._clear_log)
 
+    def power_cycle(self) -> None:
+        """Switch it off and on: what runs is aborted, definitions and log are gone."""
+        self._reset()
+        self._clear_log()
+        self.errors.clear()
+        self.busy_until_s = self.world.now_s
+
     def answer(self, text: str) -> list[str | bytes]:
         """Carry out one line; while the frame resets, nothing is answered."""
         if self.world.now_s < self.busy_until_s:

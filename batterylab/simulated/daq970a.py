@@ -78,6 +78,11 @@ class Daq970a(ScpiInstrument):
             self._option(option)
         self.add("FORMat:READing:TIME:TYPE", self._time_type)
 
+    def power_cycle(self) -> None:
+        """Switch it off and on: scan list and formats are gone."""
+        self.errors.clear()
+        self._defaults()
+
     def _option(self, keyword: str) -> None:
         name = keyword.upper()
 

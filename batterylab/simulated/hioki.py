@@ -118,6 +118,12 @@ class Bt3562a(ScpiInstrument):
         is_command = -200 < error.code <= -100
         self.event_status |= COMMAND_ERROR if is_command else EXECUTION_ERROR
 
+    def power_cycle(self) -> None:
+        """Switch it off and on: all settings are defaults."""
+        self._defaults()
+        self.has_header = False
+        self.event_status = POWER_ON
+
     def press_local(self) -> None:
         """Press the LOCAL key: continuous measurement comes on again."""
         self.is_continuous = True

@@ -8,12 +8,14 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +24,36 @@ from batterylab.errors import BatterylabError, EnvironmentFailedError
 HOST = "127.0.0.1"
 _SOCKET = re.compile(r"TCPIP\d*::(127\.0\.0\.1|localhost)::(\d{1,5})::SOCKET\Z", re.IGNORECASE)
 STARTUP_s = 60.0
+PORTS = range(16000, 32000)
+_AT_THE_BENCH = ("load", "unload", "run", "recording")
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that were free a moment ago."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Return ports that were free a moment ago.
+
+    None of them is of the range that systems use for outgoing connections, so that none of
+    those takes it before it is served.
+
+    Raises
+    ------
+    EnvironmentFailedError
+        If there are not so many.
+    """
+    found: list[int] = []
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        if len(found) == count:
+            break
+        with socket.socket() as each, contextlib.suppress(OSError):
+            each.bind((HOST, port))
+            found.append(port)
+    if len(found) < count:
+        raise EnvironmentFailedError(f"there are no {count} free ports on this machine")
+    return found
 
 
 def _port_of(name: str, address: str) -> int:
     match = _SOCKET.match(address)
-    if not match:
+    if not match or not 0 < int(match[2]) < 65536:
         raise BatterylabError(
             f"{name}: {address!r} is no address of this machine",
             hint='a simulated instrument has one such as "TCPIP::127.0.0.1::15025::SOCKET"',
@@ -75,7 +90,11 @@ def plan_of(bench: Any) -> Plan:
 
 
 def make_world(study: Any, bench: Any) -> Any:
-    """Return the world that a study's simulation file and bench file describe."""
+    """Return the world that a study's simulation file and bench file describe.
+
+    Cells that are loaded by the study's log sit in their channels, as they were delivered, and
+    time goes on from there: a simulated bench that was ended can be started again.
+    """
     from batterylab.drivers.keysight_bt2200 import index_of
     from batterylab.simulated.population import draw_truths, read_simulation
     from batterylab.simulated.world import Place, World
@@ -86,7 +105,12 @@ def make_world(study: Any, bench: Any) -> Any:
         for entry in bench.channels.values()
     ]
     truths = draw_truths(simulation, study.cells.values())
-    return World(simulation.seed, simulation.start_s, truths, places, simulation.errors())
+    times = [entry["time_utc"] for kind in _AT_THE_BENCH for entry in study.log.entries(kind)]
+    start_s = max([simulation.start_s, *(datetime.fromisoformat(t).timestamp() for t in times)])
+    world = World(simulation.seed, start_s, truths, places, simulation.errors())
+    for channel, serial in study.log.occupied().items():
+        world.insert(serial, channel)
+    return world
 
 
 def _server_of(model: str, serial: str, world: Any) -> Any:
@@ -109,6 +133,37 @@ def _server_of(model: str, serial: str, world: Any) -> Any:
         return scpi.LineServer(hioki.Bt3562a(world).answer, b"\r\n", b"\r\n")
     if model == "weiss_simserv":
         return scpi.LineServer(weiss.SimServ(world).answer, b"\r", b"\r\n")
+    return _supply_of(model, serial, world) or _passive_of(model, serial, world)
+
+
+def _supply_of(model: str, serial: str, world: Any) -> Any:
+    """Return the server of a supply that the host steps, with nothing at its terminals."""
+    from batterylab.simulated import ea, itech, keithley, scpi
+
+    supply: Any
+    if model == "ea_psb10000":
+        supply = ea.Psb10000(world, serial or "2023120002")
+    elif model == "itech_m3900":
+        supply = itech.ItM3905(world, serial or "800123020777710012")
+    elif model in ("keithley_2450", "keithley_2460"):
+        supply = keithley.Smu24xx(world, serial or "04412345", model[-4:])
+    else:
+        return None
+    world.listeners.append(supply.stage.keep)
+    return scpi.LineServer(supply.answer)
+
+
+def _passive_of(model: str, serial: str, world: Any) -> Any:
+    """Return the server of a further meter, scanner or chamber."""
+    from batterylab.simulated import ag34970a, bt4560, espec, scpi
+
+    if model == "hioki_bt4560":
+        meter = bt4560.Bt4560(world, serial or "220512345")
+        return scpi.LineServer(meter.answer, b"\r\n", b"\r\n")
+    if model == "keysight_34970a":
+        return scpi.LineServer(ag34970a.Ag34970a(world).answer)
+    if model == "espec_p300":
+        return scpi.LineServer(espec.P300(world).answer, b"\r\n", b"\r\n")
     raise BatterylabError(f"the model {model!r} cannot be simulated")
 
 

@@ -245,6 +245,13 @@ class LineServer:
             task.cancel()
         await asyncio.gather(*self._talks, return_exceptions=True)
 
+    async def respond(self, text: str, writer: asyncio.StreamWriter) -> None:
+        """Carry out one line and send its replies."""
+        for reply in self.answer(text):
+            data = reply if isinstance(reply, bytes) else reply.encode("latin-1")
+            writer.write(data + self.reply_terminator)
+        await writer.drain()
+
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         if task is not None:
@@ -254,10 +261,7 @@ class LineServer:
             while True:
                 raw = await reader.readuntil(self.terminator)
                 text = raw[: -len(self.terminator)].decode("latin-1")
-                for reply in self.answer(text):
-                    data = reply if isinstance(reply, bytes) else reply.encode("latin-1")
-                    writer.write(data + self.reply_terminator)
-                await writer.drain()
+                await self.respond(text, writer)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.LimitOverrunError):
             pass
         except asyncio.CancelledError:

@@ -77,6 +77,15 @@ class SimServ:
             "17012": (self._reset_errors, 0),
         }
 
+    def power_cycle(self) -> None:
+        """Switch it off and on: it does not run."""
+        self.world.air.is_running = False
+
+    def press_local(self) -> None:
+        """Set another temperature on its panel, as a hurried colleague does."""
+        self.world.air.set_degC = self._shown_degC = 60.0
+        self._shown_from_s = self.world.now_s
+
     def answer(self, text: str) -> list[str | bytes]:
         """Carry out one request; there is always exactly one reply."""
         number, *fields = text.split(SEPARATOR)

@@ -27,6 +27,7 @@ from batterylab.suppliers.outlook import would_change
 from batterylab.suppliers.pack import loss_percent
 from batterylab.suppliers.ranking import comparisons, rank, ranking_feature
 from batterylab.suppliers.sampling import Reading, Selection, readings_of, select
+from batterylab.suppliers.watch import designs, watch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,6 +196,7 @@ class _Scoring:
             "ranking": order,
             "decision": {name: decision.to_dict() for name, decision in decisions.items()},
             "pack": self._pack(),
+            "watch": self._watch(),
             "exclusions": self.selection.exclusions,
             "recordings": self.selection.recordings,
             "would_change": would_change(
@@ -274,6 +276,16 @@ class _Scoring:
                 "loss_percent_interval": losses,
             }
         return {"series": pack.series, "parallel": pack.parallel, "suppliers": suppliers}
+
+    def _watch(self) -> dict[str, Any] | None:
+        """Return the charts of the lots; None where no supplier has lots enough."""
+        charts: dict[str, dict[str, Any]] = {}
+        for feature, group in self.estimates.items():
+            for name, found in group.items():
+                entry = watch(found.readings)
+                if entry is not None:
+                    charts.setdefault(feature, {})[name] = entry
+        return {"run_lengths": designs(), "features": charts} if charts else None
 
     def _generated(self) -> str | None:
         """Return the time of the last thing that happened to the study; None if nothing has one."""

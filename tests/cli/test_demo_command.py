@@ -9,7 +9,7 @@ import pytest
 
 def demo(*arguments):
     command = [sys.executable, "-m", "batterylab", "demo", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -13,7 +14,9 @@ from batterylab.simulated.bt2200 import Bt2200
 from batterylab.simulated.cell import CellTruth
 from batterylab.simulated.control import ControlServer
 from batterylab.simulated.daq970a import Daq970a
+from batterylab.simulated.faults import FaultyServer
 from batterylab.simulated.hioki import Bt3562a
+from batterylab.simulated.process import _server_of
 from batterylab.simulated.scpi import LineServer
 from batterylab.simulated.weiss import SimServ
 from batterylab.simulated.world import IDEAL, Place, World
@@ -109,3 +112,63 @@ def loop() -> Iterator[Loop]:
     running = Loop()
     yield running
     running.close()
+
+
+class OneInstrument:
+    """One instrument of any model behind a server that can fail; A-1 lies on the shelf.
+
+    Where the model is a supply, `connect` puts A-1 at its terminals.
+    """
+
+    def __init__(self, model, loop, timeout_s=0.15):
+        self.model, self.loop, self.timeout_s = model, loop, timeout_s
+        places = [Place("1-1", 0, 101, 1), Place("1-2", 1, 102, 1)]
+        self.world = World(1, START_s, {"A-1": CellTruth()}, places, IDEAL)
+        self.server = FaultyServer(_server_of(model, "", self.world))
+        self.instrument = self.server.instrument
+        self.control = ControlServer(self.world)
+        self.port = loop.run(self.server.serve("127.0.0.1", 0))
+        self.clock = BenchClock("127.0.0.1", loop.run(self.control.serve("127.0.0.1", 0)))
+        self.address = f"TCPIP::127.0.0.1::{self.port}::SOCKET"
+        self.driver = open_instrument("it", model, self.address, "", self.clock)
+        link = self.driver.link
+        link.spec = replace(link.spec, timeout_s=timeout_s)
+        link._resource.timeout = round(1000 * timeout_s)
+
+    def connect(self, *, is_reversed=False):
+        """Put the cell at the supply's terminals."""
+        self.instrument.stage.insert("A-1", is_reversed=is_reversed)
+        return self.world.cells["A-1"]
+
+    def wait(self, seconds):
+        """Let bench time pass."""
+        self.clock.sleep_until(self.clock.now() + seconds)
+
+    def close(self):
+        self.driver.close()
+        self.clock.close()
+        self.loop.run(self.server.close())
+        self.loop.run(self.control.close())
+        self.loop.run(asyncio.sleep(0.005))  # for the transports to go
+
+
+@pytest.fixture(scope="module")
+def shared_loop() -> Iterator[Loop]:
+    """Return a loop in a thread for all instruments of a module."""
+    running = Loop()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def instrument(shared_loop) -> Iterator[type]:
+    """Return a maker of instruments, all closed at the end."""
+    made = []
+
+    def make(model, **options):
+        made.append(OneInstrument(model, shared_loop, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()

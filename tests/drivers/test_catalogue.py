@@ -13,12 +13,14 @@ from batterylab.errors import BatterylabError, EnvironmentFailedError
 MODELS = sorted(catalogue.models())
 ROLES: dict[str, Any] = {
     "cycler": roles.CyclerFrame,
+    "host_stepped": roles.HostStepped,
     "scanner": roles.Scanner,
     "meter": roles.Meter,
     "chamber": roles.Chamber,
 }
 QUANTITIES = {
     "cycler": {"current_A", "voltage_V"},
+    "host_stepped": {"current_A", "voltage_V"},
     "scanner": {"temperature_degC"},
     "meter": {"resistance_ohm", "voltage_V"},
     "chamber": {"temperature_degC"},
@@ -56,10 +58,17 @@ def own_folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_four_instruments_of_the_bench_are_known():
+def test_the_instruments_of_the_bench_are_known():
     assert set(MODELS) >= {
-        "keysight_bt2200", "hioki_bt3562a", "keysight_daq970a", "weiss_simserv"
+        "keysight_bt2200", "ea_psb10000", "itech_m3900", "keithley_2450", "keithley_2460",
+        "hioki_bt3562a", "hioki_bt4560", "keysight_34970a", "keysight_daq970a", "weiss_simserv",
+        "espec_p300",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_has_a_simulated_instrument_that_its_file_recognises(instrument, model):
+    assert instrument(model).driver.identity().model
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -1,0 +1,54 @@
+from numpy import float64, int32, uint8
+from numpy.typing import NDArray
+
+Array = NDArray[float64]
+
+class Model:
+    def __init__(
+        self,
+        numbers: Array,
+        curves: Array,
+        t_ref: float,
+        electrolyte: Array,
+        e_step: float,
+        sphere: Array,
+        tail: float,
+        line_n: Array,
+        line_p: Array,
+        salt: Array,
+        diffusivity: Array,
+        cells_n: int,
+        cells_p: int,
+        lumped: bool,
+        first_s: float,
+        growth: float,
+        most_s: float,
+    ) -> None: ...
+
+def voltage(
+    model: Model,
+    data: Array,
+    flags: NDArray[uint8],
+    base: Array,
+    free: NDArray[int32],
+    out_V: Array,
+    out_jacobian: Array,
+    out_K: Array,
+) -> None: ...
+def fit(
+    model: Model,
+    data: Array,
+    flags: NDArray[uint8],
+    base: Array,
+    free: NDArray[int32],
+    starts: Array,
+    lower: Array,
+    upper: Array,
+    parameters: Array,
+    residual: Array,
+    trial: Array,
+    jacobian: Array,
+    most_steps: int,
+    tolerance: float,
+    salt: Array,
+) -> tuple[int, int, float]: ...

@@ -1,0 +1,84 @@
+"""What `batterylab fit` does with PyBaMM: check single-particle fits, and export them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batterylab.fit.result import Fit
+    from batterylab.recording import Recording
+
+#: of many fits this many are simulated again: first, last and between
+MOST_CHECKS = 3
+PARTICLE_MODELS = ("spm", "spme")
+
+
+def reader_of(place: Path) -> Callable[["Fit"], "Recording"]:
+    """Return a function that reads the recording of a fit, from a file, archive or study."""
+    from batterylab.archive import find, read
+    from batterylab.cli.archive import archive_folder
+    from batterylab.errors import BatterylabError
+
+    if place.is_file() and place.name != "study.yaml":
+        return lambda _: read(place)
+    folder = place.parent if place.name == "study.yaml" else place
+    paths = {entry.seal: entry.path for entry in find(archive_folder(folder))}
+
+    def by_seal(fit: "Fit") -> "Recording":
+        if fit.seal not in paths:
+            raise BatterylabError(f"the archive holds no recording with seal {fit.seal[:8]}")
+        return read(paths[fit.seal])
+
+    return by_seal
+
+
+def compare(place: Path, fits: Sequence["Fit"]) -> list[dict[str, Any]]:
+    """Simulate some single-particle fits again in PyBaMM; return the differences in mV."""
+    from batterylab.cli.features import Bar
+    from batterylab.fit.spmexport import check
+
+    done = [fit for fit in fits if fit.converged and fit.model in PARTICLE_MODELS]
+    if not done:
+        return []
+    reader, found = reader_of(place), []
+    places = {round(i * (len(done) - 1) / max(MOST_CHECKS - 1, 1)) for i in range(MOST_CHECKS)}
+    with Bar("Simulating in PyBaMM") as bar:
+        for number, chosen in enumerate(sorted(places), 1):
+            fit = done[chosen]
+            made = check(fit, reader(fit))
+            found.append({
+                "serial": fit.serial, "seal": fit.seal, "largest_mV": made.largest_mV,
+                "rms_mV": made.rms_mV, "rows": made.rows, "met": made.is_met,
+            })  # fmt: skip
+            bar.update(number, len(places))
+    return found
+
+
+def lines_of(found: Sequence[dict[str, Any]], of: int) -> list[str]:
+    """Return one line a comparison, and one that says how many fits were left out."""
+    lines = [
+        f"PyBaMM {row['serial']} ({row['seal'][:8]}): largest difference {row['largest_mV']:.3f} "
+        f"mV, rms {row['rms_mV']:.3f} mV over {row['rows']} rows"
+        for row in found
+    ]
+    if found and of > len(found):
+        lines.append(f"PyBaMM: {len(found)} of {of} fits were simulated again")
+    return lines
+
+
+def write_exports(fits: Sequence["Fit"], folder: Path) -> int:
+    """Write what each converged fit changes in its parameter set; return how many files."""
+    import json
+
+    from batterylab.features.store import write_whole
+    from batterylab.fit.spmexport import export
+
+    count = 0
+    for fit in fits:
+        if not fit.converged:
+            continue
+        serial = "".join(c if c.isalnum() or c in "-_.+" else "-" for c in fit.serial)
+        path = folder / f"{serial}_{fit.seal[:8] or 'unsealed'}_{fit.model}.json"
+        write_whole(path, json.dumps(export(fit).to_dict(), indent=1) + "\n")
+        count += 1
+    return count

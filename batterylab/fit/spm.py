@@ -1,0 +1,322 @@
+r"""Single-particle models, without (`spm`) and with electrolyte (`spme`), fitted to recordings.
+
+Both electrodes' capacities, the lithium between them, the particles' diffusion times and the
+series resistance, from a discharge and pulses; everything else comes from a parameter set. See
+`batterylab.fit.spmcell` for the model and `batterylab.fit.spmwindow` for the rows. On what such
+data can tell: A. M. Bizeray, J.-H. Kim, S. R. Duncan, D. A. Howey, IEEE Trans. Control Syst.
+Technol. 27 (2019) 1862.
+"""
+
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batterylab._kernels import _spm
+from batterylab.errors import BatterylabError
+from batterylab.fit.assemble import assemble
+from batterylab.fit.celltables import CellTables, tables_of
+from batterylab.fit.result import Curve, Fit
+from batterylab.fit.solve import MOST_STEPS, TOLERANCE, Solution, solve
+from batterylab.fit.spmcell import NAMES, VOLUMES, SpmCell, indices_of
+from batterylab.fit.spmwindow import SpmWindow, spm_window
+from batterylab.fit.statistics import Judgement, judge
+from batterylab.recording import Recording
+
+Array = NDArray[np.float64]
+
+#: what is fitted unless a setting says otherwise
+USUAL = ("negative_capacity_Ah", "positive_capacity_Ah", "x_start", "y_start",
+         "log_negative_time", "log_positive_time", "contact_ohm")  # fmt: skip
+#: residuals above this come from a parameter set that is not the cell's
+DOUBT_mV = 15.0
+#: bounds: capacities as multiples of the start, logarithms as distances from it
+CAPACITIES = (0.5, 2.0)
+LOGARITHMS = {"time": 3.0, "rate": 5.0, "conductivity": 2.0, "diffusivity": 2.0}
+MOST_OHM_V = 0.5
+#: the negative electrode's full end, from which the other parameters' starts follow
+FULL_ENDS = (0.0, -0.06)
+
+
+@dataclass(frozen=True)
+class SpmSettings:
+    """How an `spm` is fitted.
+
+    Attributes
+    ----------
+    parameter_set : str
+        PyBaMM's set that gives everything that is not fitted.
+    free : str
+        Parameters to fit, joined by ``+``; names as in `batterylab.fit.spmcell`. Empty:
+        capacities, stoichiometries, diffusion times and contact resistance.
+    step : int or None
+        Which step; None: see `spm_window`.
+    points : int
+        Most rows of a step at constant current.
+    most_steps, tolerance
+        Of the optimiser.
+    """
+
+    parameter_set: str = "Chen2020"
+    free: str = ""
+    step: int | None = None
+    points: int = 150
+    most_steps: int = MOST_STEPS
+    tolerance: float = TOLERANCE
+
+    def __post_init__(self) -> None:
+        if self.points < 10:
+            raise BatterylabError("points must be at least 10")
+        fitted = [NAMES[i] for i in indices_of(self.names)]
+        if {"log_heat", "log_cooling"} & set(fitted):
+            raise BatterylabError("log_heat and log_cooling do not matter: the temperature is "
+                                  "taken as measured")  # fmt: skip
+        if self.model == "spm" and {"log_conductivity", "log_salt_diffusivity"} & set(fitted):
+            raise BatterylabError("the model spm has no electrolyte", hint="use spme")
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return "spm"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fitted parameters."""
+        return tuple(n.strip() for n in self.free.split("+")) if self.free.strip() else USUAL
+
+
+@dataclass(frozen=True)
+class SpmeSettings(SpmSettings):
+    """How an `spme` is fitted; see `SpmSettings`."""
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return "spme"
+
+
+def starts_of(cell: SpmCell, window: SpmWindow, names: tuple[str, ...]) -> tuple[Array, Array]:
+    """Return all parameters as a base, and starts for the fitted ones, shape (s, p).
+
+    The set's electrodes are scaled to the discharge's charge; for each of some full ends of the
+    negative electrode, the positive one's follows from the voltage at rest.
+    """
+    base = cell.start.copy()
+    share = window.discharge_Ah / cell.tables.numbers["capacity_Ah"]
+    base[:2] *= share if 0.05 < share < 20.0 else 1.0
+    starts = []
+    for shift in FULL_ENDS:
+        start = base.copy()
+        full = _full_end(cell.tables, window.full_V)
+        start[2] = np.clip(full[0] + shift, 0.02, 0.98)
+        start[3] = _matching(cell.tables, float(start[2]), window.full_V)
+        starts.append(start)
+    index = indices_of(names)
+    base = starts[0].copy()
+    return base, np.array([start[index] for start in starts])
+
+
+def _grid(tables: CellTables) -> Array:
+    return np.linspace(0.0, 1.0, tables.potential_V.shape[1])
+
+
+def _matching(tables: CellTables, x: float, voltage_V: float) -> float:
+    """Return the positive electrode's stoichiometry that gives a voltage."""
+    grid = _grid(tables)
+    inside = (grid > 0.005) & (grid < 0.995)
+    wanted = voltage_V + float(np.interp(x, grid, tables.potential_V[0]))
+    return float(grid[inside][np.argmin(np.abs(tables.potential_V[1][inside] - wanted))])
+
+
+def _full_end(tables: CellTables, voltage_V: float) -> tuple[float, float]:
+    """Return the set's own stoichiometries in equilibrium at a voltage."""
+    start, grid = tables.numbers, _grid(tables)
+    ratio = _ratio(tables)
+    x = np.linspace(0.01, 0.99, 981)
+    y = start["start_p"] + (start["start_n"] - x) * ratio
+    u = np.interp(y, grid, tables.potential_V[1]) - np.interp(x, grid, tables.potential_V[0])
+    u = np.where((y > 0.005) & (y < 0.995), u, np.inf)
+    best = int(np.argmin(np.abs(u - voltage_V)))
+    return float(x[best]), float(y[best])
+
+
+def _ratio(tables: CellTables) -> float:
+    n = tables.numbers
+    q = [n[f"active_{e}"] * n[f"largest_{e}_mol_m3"] * n[f"thickness_{e}_m"] for e in "np"]
+    return q[0] / q[1]
+
+
+def bounds_of(base: Array, names: tuple[str, ...], amps: float) -> tuple[Array, Array]:
+    """Return bounds of the fitted parameters."""
+    lower, upper = [], []
+    for name, index in zip(names, indices_of(names), strict=True):
+        value = float(base[index])
+        if name.endswith("capacity_Ah"):
+            pair = (CAPACITIES[0] * value, CAPACITIES[1] * value)
+        elif name in ("x_start", "y_start"):
+            pair = (0.001, 0.999)
+        elif name == "contact_ohm":
+            pair = (0.0, MOST_OHM_V / max(amps, 1e-9))
+        else:
+            reach = LOGARITHMS[name.rsplit("_", 1)[1]]
+            pair = (value - reach, value + reach)
+        lower.append(pair[0])
+        upper.append(pair[1])
+    return np.array(lower), np.array(upper)
+
+
+def solve_spm(
+    cell: SpmCell,
+    window: SpmWindow,
+    names: tuple[str, ...] = USUAL,
+    *,
+    most_steps: int = MOST_STEPS,
+    tolerance: float = TOLERANCE,
+    start: Array | None = None,
+) -> tuple[Solution, Array]:
+    """Fit to a window; return the solution and all parameters at it.
+
+    Parameters
+    ----------
+    cell, window
+        The set and the rows.
+    names : tuple of str
+        What to fit.
+    start : ndarray, shape (13,), optional
+        All parameters to begin from; else those of `starts_of`.
+
+    Raises
+    ------
+    BatterylabError
+        If no current flows, or there are too few rows.
+    """
+    amps = float(np.abs(window.history.data[1]).max())
+    if not amps > 0:
+        raise BatterylabError("no current flows in the window")
+    index = indices_of(names)
+    if start is None:
+        base, starts = starts_of(cell, window, names)
+    else:
+        base, starts = start.copy(), start[None, index]
+    lower, upper = bounds_of(base, names, amps)
+    rows = int(window.history.observed.sum())
+    is_known = cell.model == "spme" and "log_salt_diffusivity" not in names
+    salt = np.empty((rows if is_known else 0, sum(VOLUMES)))
+
+    def kernel(*work: Any) -> tuple[int, int, float]:
+        data, flags = window.history.data, window.history.flags
+        begin, low, high, found, residual, trial, jacobian, steps, small = work
+        return _spm.fit(
+            cell.kernel, data, flags, base, index, begin, low, high, found, residual, trial,
+            jacobian, steps, small, salt,
+        )  # fmt: skip
+
+    solution = solve(
+        kernel, rows, np.clip(starts, lower, upper), lower, upper,
+        most_steps=most_steps, tolerance=tolerance,
+    )  # fmt: skip
+    base[index] = solution.parameters
+    return solution, base
+
+
+def cell_for(settings: SpmSettings, window: SpmWindow, cache: Path | None = None) -> SpmCell:
+    """Return the set's cell in the recording's size, its tables at the temperature to 1 K."""
+    kelvin = round(window.temperature_degC) + 273.15
+    tables = tables_of(settings.parameter_set, kelvin, cache)
+    nominal_Ah = window.nominal_Ah
+    factor = nominal_Ah / tables.numbers["capacity_Ah"] if nominal_Ah > 0 else 1.0
+    return SpmCell(tables, settings.model, area_factor=factor)
+
+
+def fit_spm(recording: Recording, settings: SpmSettings, cache: Path | None = None) -> Fit:
+    """Fit a single-particle model to a recording.
+
+    Parameters
+    ----------
+    cache : Path, optional
+        Folder that keeps the parameter set's tables.
+
+    Raises
+    ------
+    NotSuitedError
+        If the recording has no discharge or pulse that begins in equilibrium.
+    """
+    window = spm_window(recording, settings.step, settings.points)
+    cell = cell_for(settings, window, cache)
+    solution, whole = solve_spm(
+        cell, window, settings.names, most_steps=settings.most_steps,
+        tolerance=settings.tolerance,
+    )  # fmt: skip
+    return fit_of(recording, settings, window, cell, solution, whole)
+
+
+def fit_of(
+    recording: Recording, settings: SpmSettings, window: SpmWindow, cell: SpmCell,
+    solution: Solution, whole: Array,
+) -> Fit:  # fmt: skip
+    """Put a solution and its judgement together."""
+    judgement = judge(solution.residual_V, solution.jacobian, ~solution.at_bound)
+    values, errors = _derived(cell, settings.names, solution, judgement, whole)
+    seen = window.history.observed
+    volts = window.history.data[4][seen]
+    curve = Curve(window.history.data[0][seen] / 3600.0, "time / h", volts,
+                  volts + solution.residual_V)  # fmt: skip
+    used = {
+        **asdict(settings), "free": "+".join(settings.names),
+        "temperature_degC": round(cell.tables.temperature_K - 273.15, 3),
+        "area_factor": cell.area_factor,
+        "all_parameters": dict(zip(NAMES, (float(p) for p in whole), strict=True)),
+    }  # fmt: skip
+    made = assemble(
+        settings.model, recording, window.first_step, settings.names, solution, judgement,
+        values, errors, used, curve, DOUBT_mV,
+    )  # fmt: skip
+    return replace(made, notes=(*made.notes, *window.notes))
+
+
+def _derived(
+    cell: SpmCell, names: tuple[str, ...], solution: Solution, judgement: Judgement, whole: Array
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return values with units and their standard errors, to first order."""
+    q_n, q_p, x, y = (float(v) for v in whole[:4])
+    n, p = cell.tables.numbers, dict(zip(NAMES, (float(v) for v in whole), strict=True))
+    tau_n, tau_p = (math.exp(p[f"log_{e}_time"]) for e in ("negative", "positive"))
+    d_n, d_p = n["radius_n_m"] ** 2 / tau_n, n["radius_p_m"] ** 2 / tau_p
+    own = cell.start
+    table: dict[str, tuple[float, dict[str, float]]] = {
+        "negative_capacity_Ah": (q_n, {NAMES[0]: 1.0}),
+        "positive_capacity_Ah": (q_p, {NAMES[1]: 1.0}),
+        "lithium_inventory_Ah": (x * q_n + y * q_p, dict(zip(NAMES, (x, y, q_n, q_p),
+                                                            strict=False))),
+        "x_start": (x, {"x_start": 1.0}),
+        "y_start": (y, {"y_start": 1.0}),
+        "negative_diffusion_time_s": (tau_n, {"log_negative_time": tau_n}),
+        "positive_diffusion_time_s": (tau_p, {"log_positive_time": tau_p}),
+        "negative_diffusivity_m2_s": (d_n, {"log_negative_time": -d_n}),
+        "positive_diffusivity_m2_s": (d_p, {"log_positive_time": -d_p}),
+        "contact_mOhm": (1e3 * p["contact_ohm"], {"contact_ohm": 1e3}),
+    }  # fmt: skip
+    for name, short in (("log_negative_rate", "negative_exchange_factor"),
+                        ("log_positive_rate", "positive_exchange_factor"),
+                        ("log_conductivity", "conductivity_factor"),
+                        ("log_salt_diffusivity", "salt_diffusivity_factor")):  # fmt: skip
+        if name in names:
+            factor = math.exp(p[name])
+            table[short] = (factor, {name: factor})
+    table["negative_loading"] = (q_n / own[0], {NAMES[0]: 1.0 / float(own[0])})
+    table["positive_loading"] = (q_p / own[1], {NAMES[1]: 1.0 / float(own[1])})
+    values = {name: float(value) for name, (value, _) in table.items()}
+    errors = {
+        name: _error(slopes, names, judgement.covariance) for name, (_, slopes) in table.items()
+    }
+    return values, errors
+
+
+def _error(slopes: dict[str, float], names: tuple[str, ...], covariance: Array) -> float:
+    """Return the standard error along a gradient; 0 if nothing of it was fitted."""
+    row = np.array([slopes.get(name, 0.0) for name in names])
+    used = np.flatnonzero(row)
+    return float(np.sqrt(row[used] @ covariance[np.ix_(used, used)] @ row[used]))

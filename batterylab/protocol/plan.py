@@ -1,0 +1,406 @@
+"""Plan a laboratory's time: how long a cell takes, how many channels that is, and when it ends.
+
+A batch is as many cells as there are channels. The bench runs one protocol after the other on
+all cells of a batch, and all wait for the slowest, so a batch takes the sum of its protocols,
+their soaks, and one changeover by hand.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+from batterylab.cells import CellType
+from batterylab.errors import BatterylabError
+from batterylab.protocol import Resolved, load
+from batterylab.study import Study
+
+SCHEMA = "batterylab.plan/1"
+WEEK_h = 168.0
+#: hours, UTC, in which people change cells if the plan is for an attended laboratory
+ATTENDED = (8, 17)
+#: cells a lot from which the delivery's options are computed
+SAMPLES = (5, 8, 13, 20, 32)
+#: a simulation this long is not worth waiting for: the estimate is used
+LONGEST_SIMULATED_h = 2000.0
+
+
+@dataclass(frozen=True)
+class Duration:
+    """How long one protocol takes.
+
+    Attributes
+    ----------
+    name : str
+        The protocol.
+    hours : float
+        On the cycler, from simulation or, where `source` says so, estimated.
+    soak_h : float
+        Before it.
+    longest_h : float
+        If every step takes as long as it may.
+    source : str
+        ``simulation`` or ``estimate: …`` with the reason.
+    """
+
+    name: str
+    hours: float
+    soak_h: float
+    longest_h: float
+    source: str
+
+    @property
+    def total_h(self) -> float:
+        """On the bench: soak and cycler."""
+        return self.hours + self.soak_h
+
+
+def duration(resolved: Resolved, parameter_set: str = "Chen2020") -> Duration:
+    """Return how long a protocol takes on a simulated cell of the resolved type."""
+    from batterylab.protocol.simulate import simulate
+
+    hours, source = resolved.expected_s() / 3600.0, "simulation"
+    if hours > LONGEST_SIMULATED_h:
+        source = "estimate: too long to simulate"
+    else:
+        try:
+            recording = simulate(resolved, parameter_set=parameter_set)
+        except BatterylabError as error:
+            source = f"estimate: {error.message}"
+        else:
+            if recording.provenance["ended"] == "complete":
+                hours = float(recording.columns["test_time_s"][-1]) / 3600.0
+            else:
+                source = f"estimate: the simulation {recording.provenance['ended']}"
+    return Duration(
+        resolved.name, hours, resolved.soak_s / 3600.0, resolved.longest_s() / 3600.0, source
+    )
+
+
+@dataclass(frozen=True)
+class Span:
+    """One protocol of one batch, in hours from the plan's start."""
+
+    batch: int
+    what: str
+    cells: int
+    start_h: float
+    end_h: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan.
+
+    Attributes
+    ----------
+    durations : tuple of Duration
+        In the order in which the protocols run.
+    cells, channels : int
+        To be tested, and there to test them.
+    changeover_h : float
+        To take a batch out and put the next one in.
+    spans : tuple of Span
+        The calendar.
+    start : datetime
+        Of the calendar.
+    """
+
+    study: str
+    durations: tuple[Duration, ...]
+    cells: int
+    channels: int
+    changeover_h: float
+    attended: bool
+    start: datetime
+    spans: tuple[Span, ...]
+    cells_per_pack: int | None
+    cell_type: CellType
+
+    @property
+    def hours_per_cell(self) -> float:
+        """How long a channel is taken by one cell, changeover included."""
+        return sum(d.total_h for d in self.durations) + self.changeover_h
+
+    @property
+    def batches(self) -> int:
+        """How often the bench is filled."""
+        return -(-self.cells // self.channels)
+
+    @property
+    def end_h(self) -> float:
+        """When the last cell is done, in hours from the start."""
+        return max((span.end_h for span in self.spans), default=0.0)
+
+    @property
+    def cells_per_week(self) -> float:
+        """What the bench can take on, without a pause between batches."""
+        return self.channels * WEEK_h / self.hours_per_cell
+
+    def at(self, hours: float) -> str:
+        """Return a time of the calendar as ISO 8601."""
+        return (self.start + timedelta(hours=hours)).isoformat(timespec="minutes")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers, JSON-able."""
+        return {
+            "schema": SCHEMA,
+            "study": self.study,
+            "cell_type": self.cell_type.to_dict(),
+            "cells": self.cells,
+            "channels": self.channels,
+            "protocols": [
+                {"name": d.name, "hours": d.hours, "soak_h": d.soak_h, "longest_h": d.longest_h,
+                 "source": d.source} for d in self.durations
+            ],
+            "changeover_h": self.changeover_h,
+            "attended": self.attended,
+            "hours_per_cell": self.hours_per_cell,
+            "channel_hours": self.hours_per_cell * self.cells,
+            "batches": self.batches,
+            "cells_per_week": self.cells_per_week,
+            "start": self.at(0.0),
+            "end": self.at(self.end_h),
+            "days": self.end_h / 24.0,
+            "calendar": [
+                {"batch": s.batch, "what": s.what, "cells": s.cells, "start": self.at(s.start_h),
+                 "end": self.at(s.end_h)} for s in self.spans
+            ],
+        }  # fmt: skip
+
+
+def plan(
+    study: Study,
+    *,
+    channels: int | None = None,
+    cells: int | None = None,
+    changeover_h: float = 1.0,
+    attended: bool = False,
+    start: datetime | None = None,
+    parameter_set: str = "Chen2020",
+) -> Plan:
+    """Plan a study.
+
+    Parameters
+    ----------
+    study : Study
+        Gives protocols, cells, bench and, for its gauge part, the rounds.
+    channels, cells : int, optional
+        Instead of what the bench file and ``cells.csv`` hold.
+    changeover_h : float
+        To take a batch out and put the next one in.
+    attended : bool
+        Batches begin on weekdays between 8:00 and 17:00 UTC only.
+    start : datetime, optional
+        Of the calendar; the next full hour if not given.
+    parameter_set : str
+        Of the simulated cell whose durations are used.
+
+    Raises
+    ------
+    BatterylabError
+        If there are no cells, no channels or no protocols.
+    """
+    names = study.definition.protocols
+    cells = len(study.cells) if cells is None else cells
+    channels = _channels(study) if channels is None else channels
+    for what, value in (("protocols", len(names)), ("cells", cells), ("channels", channels)):
+        if value < 1:
+            raise BatterylabError(
+                f"{study.path}: there are no {what}", hint=f"give the study {what}, or --{what} N"
+            )
+    if not 0.0 <= changeover_h <= WEEK_h:
+        raise BatterylabError(f"a changeover of {changeover_h:g} h", hint="0 h to 168 h")
+    durations = tuple(
+        duration(load(name, [study.protocols_folder]).resolve(study.cell_type), parameter_set)
+        for name in names
+    )
+    begin = _whole_hour(start or datetime.now(UTC))
+    pack = study.definition.pack
+    calendar = _Calendar(begin, attended)
+    spans = (
+        *_gauge_spans(study, calendar, changeover_h, parameter_set),
+        *_batch_spans(durations, cells, channels, changeover_h, calendar),
+    )
+    return Plan(
+        study.definition.name, durations, cells, channels, changeover_h, attended, begin, spans,
+        pack.series * pack.parallel if pack else None, study.cell_type,
+    )  # fmt: skip
+
+
+def _channels(study: Study) -> int:
+    from batterylab.bench.benchfile import BenchFile
+
+    if not study.bench_path.exists():
+        return 0
+    return len(BenchFile.open(study.bench_path, study.cell_type).channels)
+
+
+def _whole_hour(moment: datetime) -> datetime:
+    moment = moment.astimezone(UTC)
+    whole = moment.replace(minute=0, second=0, microsecond=0)
+    return whole if whole == moment else whole + timedelta(hours=1)
+
+
+class _Calendar:
+    """Hands out times one after the other, in hours from the start."""
+
+    def __init__(self, start: datetime, attended: bool) -> None:
+        self.start = start
+        self.attended = attended
+        self.now_h = 0.0
+
+    def wait_for_people(self) -> None:
+        """Go on to when somebody is there to change cells."""
+        if not self.attended:
+            return
+        moment = self.start + timedelta(hours=self.now_h)
+        opens, closes = ATTENDED
+        while moment.weekday() >= 5 or not opens <= moment.hour < closes:
+            if moment.weekday() < 5 and moment.hour < opens:
+                moment = moment.replace(hour=opens, minute=0, second=0, microsecond=0)
+            else:
+                moment = (moment + timedelta(days=1)).replace(
+                    hour=opens, minute=0, second=0, microsecond=0
+                )
+        self.now_h = (moment - self.start).total_seconds() / 3600.0
+
+    def span(self, batch: int, what: str, cells: int, hours: float) -> Span:
+        """Take the next hours."""
+        begin_h, self.now_h = self.now_h, self.now_h + hours
+        return Span(batch, what, cells, begin_h, self.now_h)
+
+
+def _batch_spans(
+    durations: Sequence[Duration], cells: int, channels: int, changeover_h: float,
+    calendar: _Calendar,
+) -> Iterator[Span]:  # fmt: skip
+    for batch in range(-(-cells // channels)):
+        count = min(channels, cells - batch * channels)
+        calendar.wait_for_people()
+        yield calendar.span(batch + 1, "changeover", count, changeover_h)
+        for one in durations:
+            yield calendar.span(batch + 1, one.name, count, one.total_h)
+
+
+def _gauge_spans(
+    study: Study, calendar: _Calendar, changeover_h: float, parameter_set: str
+) -> Iterator[Span]:
+    """Yield the rounds of the study of the bench itself, as batch 0."""
+    gauge = study.definition.gauge
+    if gauge is None:
+        return
+    one = duration(
+        load(gauge.protocol, [study.protocols_folder]).resolve(study.cell_type), parameter_set
+    )
+    rounds = gauge.repeats * max(gauge.cells, gauge.channels)
+    for _ in range(rounds):
+        calendar.wait_for_people()
+        yield calendar.span(0, "changeover", min(gauge.cells, gauge.channels), changeover_h)
+        yield calendar.span(0, one.name, min(gauge.cells, gauge.channels), one.total_h)
+
+
+def delivery(
+    plan_: Plan, packs_per_week: float, lot: int, samples: Sequence[int] = SAMPLES
+) -> list[dict[str, Any]]:
+    """Return how many channels a delivery takes, for each way to test it.
+
+    Parameters
+    ----------
+    plan_ : Plan
+        Gives the durations and the pack.
+    packs_per_week : float
+        To be built.
+    lot : int
+        Cells that are delivered as one lot.
+    samples : sequence of int
+        Cells tested of each lot; testing every cell is always among the options.
+
+    Returns
+    -------
+    list of dict
+        One option each: ``protocols``, ``per_lot`` (None for every cell), ``cells_per_week``,
+        ``channel_hours_per_week``, ``channels``, and ``fits`` the present bench.
+
+    Raises
+    ------
+    BatterylabError
+        If the study names no pack, or a number is not positive.
+    """
+    if plan_.cells_per_pack is None:
+        raise BatterylabError("the study names no pack", hint="pack: {series: 96, parallel: 1}")
+    if not (packs_per_week > 0 and math.isfinite(packs_per_week)) or lot < 1:
+        raise BatterylabError("packs a week and cells a lot must be positive", hint="50 and 1000")
+    needed = packs_per_week * plan_.cells_per_pack
+    chosen = [n for n in dict.fromkeys(samples) if 0 < n < lot]
+    options = []
+    for names, hours in _choices(plan_):
+        for n in [*chosen, None]:
+            cells = needed if n is None else needed / lot * n
+            busy_h = cells * (hours + plan_.changeover_h)
+            channels = math.ceil(busy_h / WEEK_h - 1e-9)
+            options.append({
+                "protocols": names, "per_lot": n, "cells_per_week": cells,
+                "channel_hours_per_week": busy_h, "channels": channels,
+                "fits": channels <= plan_.channels,
+            })  # fmt: skip
+    return options
+
+
+def _choices(plan_: Plan) -> list[tuple[list[str], float]]:
+    """Return what may be done to a cell: all protocols, or one of them."""
+    every = [d.name for d in plan_.durations]
+    choices = [(every, sum(d.total_h for d in plan_.durations))]
+    if len(every) > 1:
+        choices += [([d.name], d.total_h) for d in plan_.durations]
+    return choices
+
+
+@cache
+def _shades(count: int) -> tuple[str, ...]:
+    from batterylab.report.drawing import colour
+
+    return tuple(colour(place) for place in range(count))
+
+
+def gantt_svg(plan_: Plan, most_batches: int = 60) -> str:
+    """Return the calendar as an SVG picture: a bar for each protocol of each batch.
+
+    Parameters
+    ----------
+    plan_ : Plan
+        The plan.
+    most_batches : int
+        Later ones are left out, and the picture says so.
+    """
+    from batterylab.report.drawing import axes, figure, style, svg_of
+
+    rows = list(dict.fromkeys(span.batch for span in plan_.spans))
+    shown = rows[:most_batches]
+    names = list(dict.fromkeys(s.what for s in plan_.spans if s.what != "changeover"))
+    with style(f"plan {plan_.study}"):
+        drawing = figure(170, 32 + 5 * len(shown))
+        ax = axes(drawing, 22, 16, 6, 16)
+        for span in plan_.spans:
+            if span.batch in shown:
+                is_work = span.what in names
+                shade = _shades(len(names))[names.index(span.what)] if is_work else "#d0d0d0"
+                ax.barh(shown.index(span.batch), (span.end_h - span.start_h) / 24.0,
+                        left=span.start_h / 24.0, height=0.8, color=shade, linewidth=0)  # fmt: skip
+        _label(ax, plan_, shown, names, len(rows))
+        return svg_of(drawing)
+
+
+def _label(ax: Any, plan_: Plan, shown: list[int], names: list[str], rows: int) -> None:
+    ax.set_yticks(range(len(shown)), ["gauge" if b == 0 else f"batch {b}" for b in shown])
+    ax.set_ylim(len(shown) - 0.4, -0.6)
+    ax.set_xlabel(f"Days from {plan_.at(0.0)[:16].replace('T', ' ')} UTC")
+    for place, name in enumerate(names):
+        ax.barh([0], [0], color=_shades(len(names))[place], label=name.replace("_", " "))
+    ax.barh([0], [0], color="#d0d0d0", label="changeover")
+    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, frameon=False, fontsize=7.5)
+    if len(shown) < rows:
+        ax.text(1.0, 0.0, f"{rows - len(shown)} later batches are left out", ha="right",
+                va="bottom", transform=ax.transAxes, fontsize=7.5)  # fmt: skip

@@ -1,0 +1,115 @@
+"""The peers of the single-particle benchmark: PyBaMM's IDAKLU, and scipy fed by it."""
+
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from batterylab.pybamm_border import parameter_values, pybamm
+
+Array = NDArray[np.float64]
+
+VOLTAGE = "Voltage [V]"
+#: PyBaMM's names of the six fitted parameters, with a step for scaling
+SIX = {
+    "Negative electrode active material volume fraction": 0.75,
+    "Positive electrode active material volume fraction": 0.665,
+    "Initial concentration in negative electrode [mol.m-3]": 29866.0,
+    "Negative particle diffusivity [m2.s-1]": 3.3e-14,
+    "Positive particle diffusivity [m2.s-1]": 4e-15,
+    "Contact resistance [Ohm]": 0.01,
+}
+
+
+def simulation_of(model: str, values: Any, mesh: tuple[int, int]) -> Any:
+    """Return a PyBaMM simulation with compiled functions and only the voltage as output."""
+    module = pybamm()
+    kind = module.lithium_ion.SPMe if model == "spme" else module.lithium_ion.SPM
+    built = kind({"contact resistance": "true"})
+    meshes = dict(built.default_submesh_types)
+    for name in ("negative particle", "positive particle"):
+        meshes[name] = module.Chebyshev1DSubMesh
+    through, radial = mesh
+    points = {"x_n": through, "x_s": through, "x_p": through, "r_n": radial, "r_p": radial}
+    solver = module.IDAKLUSolver(
+        rtol=1e-6, atol=1e-6, output_variables=[VOLTAGE], options={"compile": True}
+    )
+    return module.Simulation(
+        built, parameter_values=values, submesh_types=meshes, var_pts=points, solver=solver
+    )
+
+
+class Peer:
+    """PyBaMM on one history: every change of current is a time that the solver stops at."""
+
+    def __init__(self, model: str, time_s: Array, amps: Array, mesh: tuple[int, int]) -> None:
+        module = pybamm()
+        values = parameter_values("Chen2020")
+        values.update({"Lower voltage cut-off [V]": 0.0, "Upper voltage cut-off [V]": 10.0})
+        self.time_s, self.stops = time_s, np.array([time_s[0], time_s[-1]])
+        if np.ptp(amps[1:]) > 0:  # steps, drawn as ramps of a microsecond
+            changes = np.flatnonzero(np.diff(amps[1:])) + 1
+            ramps = time_s[changes] + 1e-6
+            knots = np.concatenate([[0.0], time_s[changes], ramps, [time_s[-1]]])
+            order = np.argsort(knots, kind="stable")
+            flows = np.concatenate([[amps[1]], amps[changes], amps[changes + 1], [amps[-1]]])
+            self.stops = knots[order]
+            values["Current function [A]"] = module.Interpolant(
+                knots[order], -flows[order], module.t, interpolator="linear"
+            )
+        else:
+            values["Current function [A]"] = -float(amps[-1])
+        self.simulation = simulation_of(model, values, mesh)
+
+    def solve(self) -> Array:
+        """Return the voltage in every row."""
+        solution = self.simulation.solve(t_eval=self.stops, t_interp=self.time_s)
+        found: Array = np.asarray(solution[VOLTAGE](t=self.time_s), float)
+        return found
+
+
+def fit_by_scipy(time_s: Array, voltage_V: Array, y_start: float, most: int) -> tuple[float, float]:
+    """Fit six parameters to a 1C discharge with scipy and PyBaMM's sensitivities.
+
+    Returns the time in s and the sum of squares that was reached.
+    """
+    values = parameter_values("Chen2020")
+    largest = float(values["Maximum concentration in positive electrode [mol.m-3]"])
+    values.update({
+        "Lower voltage cut-off [V]": 0.0, "Upper voltage cut-off [V]": 10.0,
+        "Current function [A]": 5.0,
+        "Initial concentration in positive electrode [mol.m-3]": y_start * largest,
+        **dict.fromkeys(SIX, "[input]"),
+    })  # fmt: skip
+    simulation = simulation_of("spme", values, (20, 30))
+    scale, kept = np.array(list(SIX.values())), {}
+
+    def run(p: Array) -> tuple[Array, Array]:
+        key = p.tobytes()
+        if key not in kept:
+            kept.clear()
+            inputs = dict(zip(SIX, (float(v) for v in p * scale), strict=True))
+            solution = simulation.solve(
+                t_eval=[0.0, float(time_s[-1])], t_interp=time_s, inputs=inputs,
+                calculate_sensitivities=True,
+            )  # fmt: skip
+            output = solution[VOLTAGE]
+            slopes = np.column_stack([
+                np.ravel(output.sensitivities[name])[: len(time_s)] * unit
+                for name, unit in SIX.items()
+            ])  # fmt: skip
+            kept[key] = (np.ravel(output.entries)[: len(time_s)] - voltage_V, slopes)
+        return kept[key]
+
+    start = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 0.0])
+    lower, upper = np.array([0.5, 0.5, 0.5, 0.05, 0.05, -1e-9]), np.array([2, 2, 1.1, 20, 20, 10.0])
+    run(start)
+    kept.clear()
+    begun = time.perf_counter()
+    found = least_squares(
+        lambda p: run(p)[0], start, lambda p: run(p)[1], bounds=(lower, upper), x_scale="jac",
+        max_nfev=most,
+    )  # fmt: skip
+    return time.perf_counter() - begun, float(found.fun @ found.fun)

@@ -1,0 +1,76 @@
+"""What the cycler is told, so that it ends every step by itself."""
+
+import math
+
+import pytest
+
+from batterylab.bench.onboard import Guards, compile_segment
+from batterylab.cells import CellType
+from batterylab.drivers.roles import OnboardTest
+from batterylab.protocol import Segment, Step, all_segments, load
+
+GUARDS = Guards((2.45, 4.25))
+HIGH = OnboardTest("VOLT_GE", 4.25, "AFTER", 0, "FAIL")
+LOW = OnboardTest("VOLT_LE", 2.45, "AFTER", 0, "FAIL")
+CELL = CellType.model_validate({
+    "name": "P5000", "nominal_capacity": "5 Ah", "rated_capacity": "5 Ah",
+    "voltage": {"min": "2.5 V", "max": "4.2 V"},
+    "current": {"max_charge": "5 A", "max_discharge": "10 A"},
+    "temperature": {"min": "0 degC", "max": "45 degC"},
+})  # fmt: skip
+
+
+def compiled(step):
+    (found,) = compile_segment(Segment((step,)), GUARDS)
+    return found
+
+
+def test_a_charge_with_hold():
+    found = compiled(Step("s", "charge", 1.5, 4.2, 18000, False, hold_until_A=0.25))
+    assert (found.mode, found.duration_s, found.current_A, found.voltage_V) == (
+        "CHARGE", 18000, 1.5, 4.2,
+    )  # fmt: skip
+    assert found.tests == (
+        HIGH, LOW, OnboardTest("CURR_LE", 0.25, "AFTER", 5, "NEXT"),
+        OnboardTest("CURR_GE", 0.0, "AT", 18000, "FAIL"),
+    )  # fmt: skip
+
+
+def test_a_charge_to_a_voltage_ends_half_a_millivolt_before_it():
+    found = compiled(Step("s", "charge", 1.5, 4.1, 3600, False))
+    assert found.voltage_V == 4.1
+    assert found.tests[2] == OnboardTest("VOLT_GE", pytest.approx(4.0995), "AFTER", 0, "NEXT")
+
+
+def test_a_discharge_is_driven_beyond_its_voltage_but_not_to_the_guard():
+    found = compiled(Step("s", "discharge", -1.5, 2.5, 3600, False))
+    assert (found.mode, found.current_A) == ("DISCHARGE", 1.5)
+    assert found.tests[2] == OnboardTest("VOLT_LE", 2.5, "AFTER", 0, "NEXT")
+    assert found.voltage_V == pytest.approx(2.49)
+    tight = compile_segment(
+        Segment((Step("s", "discharge", -1.5, 2.5, 3600, False),)), Guards((2.495, 4.25))
+    )
+    assert tight[0].voltage_V == 2.495
+
+
+def test_a_pulse_ends_by_its_time_without_failing():
+    found = compiled(Step("s", "pulse", -5.0, 2.5, 10, True))
+    assert found.duration_s == 10
+    assert [test.action for test in found.tests] == ["FAIL", "FAIL", "NEXT"]
+
+
+def test_a_rest_carries_no_tests():
+    found = compiled(Step("s", "rest", 0.0, math.nan, 60, True))
+    assert (found.mode, found.duration_s, found.current_A, found.tests) == ("REST", 60, 0.0, ())
+
+
+@pytest.mark.parametrize("name", ["capacity_resistance", "incoming_inspection", "gauge_capacity"])
+def test_every_step_of_the_shipped_ones_is_bounded_and_guarded(name):
+    for segment in all_segments(load(name).resolve(CELL)):
+        for step, found in zip(segment.steps, compile_segment(segment, GUARDS), strict=True):
+            assert 1 <= found.duration_s <= 12 * 3600
+            if found.mode == "REST":
+                continue
+            assert found.tests[:2] == (HIGH, LOW)
+            ends = [test for test in found.tests if test.action == "FAIL" and test.when == "AT"]
+            assert [test.time_s for test in ends] == ([] if step.is_fixed else [step.duration_s])

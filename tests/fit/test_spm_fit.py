@@ -1,0 +1,212 @@
+"""Single-particle fits to recordings of the simulated bench cell, whose truth is known."""
+
+import json
+from dataclasses import replace
+
+import made_recordings as made
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from batterylab.archive import write
+from batterylab.cli import cli
+from batterylab.errors import BatterylabError
+from batterylab.fit import NotSuitedError, fit
+from batterylab.fit.celltables import cell_tables
+from batterylab.fit.result import Fit
+from batterylab.fit.spm import USUAL, SpmeSettings, SpmSettings, bounds_of, solve_spm
+from batterylab.fit.spmbatch import fit_many
+from batterylab.fit.spmcell import NAMES, SpmCell, history_of, spm_voltage
+from batterylab.fit.spmexport import check, export, parameter_values
+from batterylab.fit.spmwindow import spm_window
+from batterylab.fit.statistics import judge
+from batterylab.simulated.cell import CellTruth, SimulatedCell
+
+TRUTH = CellTruth(
+    negative_loading=0.98, positive_loading=1.03, lithium_inventory=0.97,
+    negative_diffusivity=0.8, positive_diffusivity=1.3, contact_ohm=0.011,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def recording():
+    return made.capacity_resistance(TRUTH, made.Meters(voltage_noise_V=2e-4), cycles=1)
+
+
+@pytest.fixture(scope="module")
+def spme(recording):
+    return fit(recording, model="spme")
+
+
+@pytest.fixture(scope="module")
+def sealed(recording, tmp_path_factory):
+    return write(recording, tmp_path_factory.mktemp("archive"))
+
+
+def truth_of(truth):
+    cell, chen = SimulatedCell(truth), cell_tables("Chen2020").diffusivity_m2_s[:, 0]
+    return {
+        "negative_capacity_Ah": cell.capacity_Ah["negative"],
+        "positive_capacity_Ah": cell.capacity_Ah["positive"],
+        "lithium_inventory_Ah": cell.lithium_Ah(),
+        "negative_diffusivity_m2_s": chen[0] * truth.negative_diffusivity,
+        "positive_diffusivity_m2_s": chen[1] * truth.positive_diffusivity,
+        "contact_mOhm": 1e3 * truth.contact_ohm,
+    }
+
+
+def test_spme_recovers_what_the_simulated_cell_is(spme):
+    """Within 4 standard errors: the bench integrates by a method of its own, to 0.1 mV."""
+    assert spme.converged and not spme.at_bound
+    assert spme.residual_mV < 0.25  # the noise is 0.2
+    for name, true in truth_of(TRUTH).items():
+        assert spme.values[name] == pytest.approx(true, rel=0.005), name
+        assert abs(spme.values[name] - true) < 4 * spme.standard_errors[name], name
+
+
+def test_spm_says_that_it_lacks_the_electrolyte(recording, spme):
+    """Its electrodes are right, its resistance holds the electrolyte's, its residual is larger."""
+    simple = fit(recording, model="spm")
+    assert simple.converged and simple.residual_mV > 5 * spme.residual_mV
+    truth = truth_of(TRUTH)
+    for name in ("negative_capacity_Ah", "positive_capacity_Ah", "lithium_inventory_Ah"):
+        assert simple.values[name] == pytest.approx(truth[name], rel=0.006)
+    assert simple.values["contact_mOhm"] > truth["contact_mOhm"] + 4
+
+
+def test_intervals_hold_on_the_kernels_own_data(recording):
+    """Noise of one standard deviation in 60 draws: the z scores are those of a normal variable."""
+    window = spm_window(recording, points=40)
+    cell = SpmCell(cell_tables("Chen2020"), "spme")
+    history = replace(window.history, data=window.history.data.copy())
+    seen, random, scores = history.observed, np.random.default_rng(5), []
+    true = np.array([5.74, 9.04, 0.864, 0.272, 7.17, 8.57, 0.011])
+    whole = cell.start.copy()
+    whole[[NAMES.index(name) for name in USUAL]] = true
+    clean = spm_voltage(cell, history, whole).voltage_V
+    for _ in range(60):
+        history.data[4, seen] = clean + 1e-3 * random.standard_normal(len(clean))
+        noisy = replace(window, history=history)
+        solution, _ = solve_spm(cell, noisy)
+        assert solution.converged
+        judgement = judge(solution.residual_V, solution.jacobian, ~solution.at_bound)
+        scores.append((solution.parameters - true) / judgement.standard_errors)
+    share = np.mean(np.abs(scores) < 2.0)
+    assert 0.91 < share < 0.99
+    assert np.abs(np.mean(scores, axis=0)).max() < 0.5
+
+
+def test_what_cannot_be_told_apart_is_named(recording, spme):
+    assert ("negative_capacity_Ah", "x_start") in spme.cannot_tell_apart
+    more = fit(recording, model="spme", free="+".join([*USUAL, "log_conductivity"]))
+    assert more.condition_number > 100 and len(more.correlation) == 8
+    assert more.values["conductivity_factor"] == pytest.approx(1.0, abs=0.2)
+    i, j = USUAL.index("contact_ohm"), len(USUAL)
+    assert abs(more.correlation[i][j]) > 0.9
+
+
+def test_a_fit_that_did_not_converge_has_no_values(recording):
+    short = fit(recording, model="spme", most_steps=2)
+    assert not short.converged and "steps" in short.reason
+    assert all(np.isnan(v) for v in short.values.values())
+    with pytest.raises(BatterylabError, match="did not converge"):
+        export(short)
+
+
+def test_a_bound_is_said(recording):
+    cell = SimulatedCell(CellTruth(contact_ohm=0.0))
+    assert cell.truth.contact_ohm == 0.0
+    less = fit(made.capacity_resistance(CellTruth(contact_ohm=-0.003), cycles=1), model="spme")
+    assert "contact_ohm" in less.at_bound
+    assert np.isnan(less.standard_errors["contact_mOhm"])
+
+
+def test_other_parameters_can_be_chosen_and_wrong_ones_are_named(recording):
+    with pytest.raises(BatterylabError, match="capacity"):
+        SpmSettings(free="capacity")
+    with pytest.raises(BatterylabError, match="no electrolyte"):
+        SpmSettings(free="log_conductivity")
+    with pytest.raises(BatterylabError, match="temperature"):
+        SpmeSettings(free="log_heat")
+    few = fit(recording, model="spme", free="x_start+y_start+log_salt_diffusivity")
+    assert set(few.parameters) == {"x_start", "y_start", "log_salt_diffusivity"}
+
+
+def test_the_window_begins_relaxed_and_leaves_charges_out(recording):
+    window = spm_window(recording)
+    flags = window.history.flags
+    assert (flags & 2 > 0).sum() == 2 and flags[0] & 2
+    assert not window.history.observed[window.history.data[1] > 0].any()
+    assert window.history.data[2][0] == 0.0
+    assert recording.steps[window.first_step].measure == "capacity"
+
+
+def test_recordings_that_do_not_suit_are_refused(recording):
+    bench = made.Bench(SimulatedCell(CellTruth()))
+    bench.charge()
+    with pytest.raises(NotSuitedError, match="rest"):
+        spm_window(bench.recording())
+    with pytest.raises(BatterylabError, match="no step 999"):
+        spm_window(recording, 999)
+    with pytest.raises(NotSuitedError, match="relaxed|rest of ten minutes"):
+        spm_window(recording, 0)
+    broken = replace(recording, columns={**recording.columns,
+                                         "voltage_V": recording.columns["voltage_V"].copy()})  # fmt: skip
+    row = recording.steps[spm_window(recording).first_step].first_row + 3
+    broken.columns["voltage_V"][row] = np.nan
+    with pytest.raises(BatterylabError, match=f"voltage_V, row {row}"):
+        spm_window(broken, points=100000)
+
+
+def test_many_in_threads_are_the_same_as_one_by_one(recording, spme):
+    bench = made.Bench(SimulatedCell(CellTruth()))
+    bench.charge()
+    seen = []
+    many = fit_many([recording, bench.recording(), recording], SpmeSettings(), threads=2,
+                    progress=lambda done, of: seen.append((done, of)))  # fmt: skip
+    assert isinstance(many[1], NotSuitedError) and seen == [(1, 2), (2, 2)]
+    for one in (many[0], many[2]):
+        assert isinstance(one, Fit) and one.values == spme.values
+
+
+def test_the_fit_goes_back_to_pybamm(spme, recording):
+    values = parameter_values(spme)
+    chen = cell_tables("Chen2020").numbers
+    assert values["Negative electrode active material volume fraction"] == pytest.approx(
+        chen["active_n"] * spme.values["negative_loading"]
+    )
+    assert values["Contact resistance [Ohm]"] == pytest.approx(1e-3 * spme.values["contact_mOhm"])
+    found = check(spme, recording, points=(20, 40))
+    assert found.is_met and found.rms_mV < 0.2
+    assert found.rows > 500
+    wrong = replace(spme, settings={**spme.settings, "all_parameters": {
+        **spme.settings["all_parameters"]}})  # fmt: skip
+    with pytest.raises(BatterylabError, match="no PyBaMM parameters"):
+        export(replace(wrong, model="ocv"))
+
+
+def test_the_command_fits_checks_and_exports(sealed, tmp_path):
+    done = CliRunner().invoke(cli, ["fit", str(sealed), "--model", "spme", "--json", "--check",
+                                    "--export", str(tmp_path)])  # fmt: skip
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["pybamm"][0]["met"] and found["pybamm"][0]["largest_mV"] < 1
+    (path,) = tmp_path.glob("*_spme.json")
+    assert json.loads(path.read_text())["schema"] == "batterylab.pybamm/1"
+
+
+def test_bounds_hold_the_start():
+    cell = SpmCell(cell_tables("Chen2020"), "spme")
+    names = tuple(n for n in NAMES if n not in ("log_heat", "log_cooling"))
+    lower, upper = bounds_of(cell.start, names, 5.0)
+    assert (lower <= cell.start[:11]).all() and (cell.start[:11] <= upper).all()
+
+
+def test_a_size_is_taken_from_the_data_sheet():
+    tables = cell_tables("Chen2020")
+    half, whole = SpmCell(tables, "spme", area_factor=0.5), SpmCell(tables, "spme")
+    time_s = np.arange(0.0, 600.0, 10.0)
+    amps = np.append(0.0, np.full(59, -2.5))
+    small = spm_voltage(half, history_of(time_s, amps)).voltage_V
+    assert np.allclose(small, spm_voltage(whole, history_of(time_s, 2 * amps)).voltage_V,
+                       atol=1e-9)  # fmt: skip
