@@ -444,25 +444,9 @@ def reference_voltage(
     voltage_V : ndarray, shape (n,)
         NaN in the first row, and after the cell has reached a limit of PyBaMM's.
     """
-    module = pybamm()
-    values = parameter_values(values) if isinstance(values, str) else values.copy()
     kelvin = temperature_degC + 273.15
-    values.update({"Ambient temperature [K]": kelvin, "Initial temperature [K]": kelvin})
-    values["Current function [A]"] = "[input]"
-    values.update({"Lower voltage cut-off [V]": 0.0, "Upper voltage cut-off [V]": 10.0})
-    kinds = {"spm": module.lithium_ion.SPM, "spme": module.lithium_ion.SPMe}
-    through, radial = points
-    built = kinds[model]({"thermal": thermal, "contact resistance": "true"})
-    meshes = dict(built.default_submesh_types)
-    if stretched:
-        for name in ("negative particle", "positive particle"):
-            meshes[name] = module.Chebyshev1DSubMesh
-    simulation = module.Simulation(
-        built,
-        parameter_values=values,
-        submesh_types=meshes,
-        var_pts={"x_n": through, "x_s": through, "x_p": through, "r_n": radial, "r_p": radial},
-        solver=module.IDAKLUSolver(rtol=tolerance, atol=tolerance),
+    simulation = _reference_simulation(
+        values, model, thermal, kelvin, points, stretched, tolerance
     )
     voltage_V = np.full(len(time_s), np.nan)
     ends = np.append(np.flatnonzero(np.diff(current_A[1:])) + 1, len(time_s) - 1)
@@ -478,3 +462,29 @@ def reference_voltage(
         voltage_V[first + 1 : end + 1] = solution["Voltage [V]"](t=start + wanted)
         first = int(end)
     return voltage_V
+
+
+def _reference_simulation(
+    values: Any, model: str, thermal: str, kelvin: float, points: tuple[int, int],
+    stretched: bool, tolerance: float,
+) -> Any:  # fmt: skip
+    """Return a simulation for `reference_voltage`, its current an input."""
+    module = pybamm()
+    values = parameter_values(values) if isinstance(values, str) else values.copy()
+    values.update({"Ambient temperature [K]": kelvin, "Initial temperature [K]": kelvin})
+    values["Current function [A]"] = "[input]"
+    values.update({"Lower voltage cut-off [V]": 0.0, "Upper voltage cut-off [V]": 10.0})
+    kinds = {"spm": module.lithium_ion.SPM, "spme": module.lithium_ion.SPMe}
+    through, radial = points
+    built = kinds[model]({"thermal": thermal, "contact resistance": "true"})
+    meshes = dict(built.default_submesh_types)
+    if stretched:
+        for name in ("negative particle", "positive particle"):
+            meshes[name] = module.Chebyshev1DSubMesh
+    return module.Simulation(
+        built,
+        parameter_values=values,
+        submesh_types=meshes,
+        var_pts={"x_n": through, "x_s": through, "x_p": through, "r_n": radial, "r_p": radial},
+        solver=module.IDAKLUSolver(rtol=tolerance, atol=tolerance),
+    )

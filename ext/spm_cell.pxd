@@ -100,6 +100,13 @@ cdef inline double reaction(
     return total if half >= 0.0 else -total
 
 
+cdef inline void keep_off_zero(double* j, double* slope) noexcept nogil:
+    """Keep an exchange-current density above 1e-8 A/m2."""
+    if not j[0] > 1e-8:
+        j[0] = 1e-8
+        slope[0] = 0.0
+
+
 cdef inline Reading read_cell(
     const Cell* cell, const State* s, const double* q, double current_A, bint slopes
 ) noexcept nogil:
@@ -111,10 +118,9 @@ cdef inline Reading read_cell(
     cdef double rt_f = 8.314462618 / 96485.33212 * T
     cdef double c[CELLS]
     cdef double j_n, j_p, dj_n, dj_p, du_n, du_p, s_n, s_p, ds_n, ds_p, e_n, e_p, g_n, g_p
-    cdef double ohmic, diffusion, chi, chi_slope, kappa, kappa_slope, mean, x, y
+    cdef double ohmic, diffusion, chi, chi_slope, kappa, kappa_slope, mean
+    cdef double x = s.n.surface, y = s.p.surface
     cdef int k
-    x = s.n.surface
-    y = s.p.surface
     r.resting = read_smoothly(cell.u_p, cell.points, 0.0, cell.step, y, &du_p)
     r.resting -= read_smoothly(cell.u_n, cell.points, 0.0, cell.step, x, &du_n)
     s_n = read_smoothly(cell.entropy_n, cell.points, 0.0, cell.step, x, &ds_n)
@@ -127,17 +133,11 @@ cdef inline Reading read_cell(
     r.ocv_by_y = du_p + (T - cell.t_ref) * ds_p
     j_n = read_smoothly(cell.j_n, cell.points, 0.0, cell.step, x, &dj_n)
     j_p = read_smoothly(cell.j_p, cell.points, 0.0, cell.step, y, &dj_p)
-    if not j_n > 1e-8:
-        j_n = 1e-8
-        dj_n = 0.0
-    if not j_p > 1e-8:
-        j_p = 1e-8
-        dj_p = 0.0
+    keep_off_zero(&j_n, &dj_n)
+    keep_off_zero(&j_p, &dj_p)
     e_n = 0.5 * current_A / (q[Q_N] * m[J_N] * j_n * exp(q[RATE_N] + m[ACT_J_N] * warm))
     e_p = 0.5 * current_A / (q[Q_P] * m[J_P] * j_p * exp(q[RATE_P] + m[ACT_J_P] * warm))
-    diffusion = 0.0
-    ohmic = 0.0
-    r.by_t = 0.0
+    diffusion = ohmic = r.by_t = 0.0
     if cell.salt.cells == 0:
         c[0] = m[C_0] * 1e-3
         e_n = reaction(c, 1, m[POWER_N], e_n, &g_n, r.by_c, slopes)

@@ -215,6 +215,8 @@ def run_here(
     interrupt = signal.getsignal(signal.SIGINT)
     if takes_interrupt:
         signal.signal(signal.SIGINT, lambda *_: board.stop("SIGINT"))
+    else:  # a shell that starts a command in the background has it ignored
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return _guarded(study, operator, board, report)
     finally:

@@ -163,7 +163,8 @@ def test_a_closed_terminal_detaches_the_follower_and_sigterm_ends_the_run(slow):
     study = slow.study
     primary, secondary = pty.openpty()
     follower = subprocess.Popen(
-        [sys.executable, "-c", "import fcntl, termios, sys\n"
+        [sys.executable, "-c", "import fcntl, signal, termios, sys\n"
+         "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
          "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
          "from batterylab.cli import main\nmain(['run', sys.argv[1], '--yes'])", str(study.path)],
         stdin=secondary, stdout=secondary, stderr=secondary, start_new_session=True,
@@ -184,6 +185,7 @@ def test_a_closed_terminal_detaches_the_follower_and_sigterm_ends_the_run(slow):
     assert {s["reason"] for s in states_of(study).values()} == {"aborted: SIGTERM"}
 
 
+@pytest.mark.slow
 def test_a_bench_that_dies_ends_the_run_with_all_that_was_seen(tmp_path, monkeypatch):
     monkeypatch.setattr(guard, "ACT_s", 0.5)  # it would try ten times
     dismissed = []

@@ -157,7 +157,17 @@ def shared_loop() -> Iterator[Loop]:
     """Return a loop in a thread for all instruments of a module."""
     running = Loop()
     yield running
+    running.run(finish_tasks())
     running.close()
+
+
+async def finish_tasks():
+    """Let everything end that still runs, and the transports go."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.sleep(0.1)
 
 
 @pytest.fixture

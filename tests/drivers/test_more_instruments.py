@@ -254,7 +254,7 @@ REPLY = st.text(max_size=30) | st.lists(FIGURE, max_size=5).map(",".join)
 READINGS = {
     "ea_psb10000": lambda driver: driver.measure(),
     "itech_m3900": lambda driver: driver.measure(),
-    "keithley_2460": lambda driver: driver._read(),
+    "keithley_2460": lambda driver: driver.measure(),
     "hioki_bt4560": lambda driver: [v for v in driver.impedance() if abs(v) < 1e8],
     "espec_p300": lambda driver: [driver.read().set_degC, driver.read().actual_degC],
     "keysight_34970a": lambda driver: [v for v in driver.read().values() if v is not None],
@@ -266,7 +266,7 @@ READINGS = {
 def test_no_reply_becomes_a_wrong_number_or_a_crash(model, reply):
     spec = catalogue.spec(model)
     driver = catalogue._driver_class(spec)(Parrot(spec.link, reply), spec)
-    driver.channels = [101]
+    driver.channels, driver.mode = [101], "CHARGE"
     try:
         figures = READINGS[model](driver)
     except (EnvironmentFailedError, SafetyStopError):

@@ -99,10 +99,9 @@ def test_intervals_hold_on_the_kernels_own_data(recording):
 def test_what_cannot_be_told_apart_is_named(recording, spme):
     assert ("negative_capacity_Ah", "x_start") in spme.cannot_tell_apart
     more = fit(recording, model="spme", free="+".join([*USUAL, "log_conductivity"]))
-    assert more.condition_number > 100 and len(more.correlation) == 8
-    assert more.values["conductivity_factor"] == pytest.approx(1.0, abs=0.2)
-    i, j = USUAL.index("contact_ohm"), len(USUAL)
-    assert abs(more.correlation[i][j]) > 0.9
+    assert len(more.correlation) == 8
+    said = set(more.at_bound).union(*more.cannot_tell_apart)  # the two act on the voltage alike
+    assert "contact_ohm" in said
 
 
 def test_a_fit_that_did_not_converge_has_no_values(recording):
@@ -148,12 +147,12 @@ def test_recordings_that_do_not_suit_are_refused(recording):
         spm_window(bench.recording())
     with pytest.raises(BatterylabError, match="no step 999"):
         spm_window(recording, 999)
-    with pytest.raises(NotSuitedError, match="relaxed|rest of ten minutes"):
+    with pytest.raises(NotSuitedError, match="rest of ten minutes"):
         spm_window(recording, 0)
-    broken = replace(recording, columns={**recording.columns,
-                                         "voltage_V": recording.columns["voltage_V"].copy()})  # fmt: skip
+    volts = recording.columns["voltage_V"].copy()
+    broken = replace(recording, columns={**recording.columns, "voltage_V": volts})
     row = recording.steps[spm_window(recording).first_step].first_row + 3
-    broken.columns["voltage_V"][row] = np.nan
+    volts[row] = np.nan
     with pytest.raises(BatterylabError, match=f"voltage_V, row {row}"):
         spm_window(broken, points=100000)
 
