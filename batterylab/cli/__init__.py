@@ -15,7 +15,7 @@ from batterylab.errors import BatterylabError
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "demo": ("demo", "demo", "See the whole job done on a simulated bench."),
     "doctor": ("doctor", "doctor", "Say what this machine has and lacks."),
-    "study": ("study", "study", "Make and check a study."),
+    "study": ("study", "study", "Make, check and plan a study."),
     "protocol": ("protocol", "protocol", "Show, check, simulate, plan and convert protocols."),
     "bench": ("bench", "bench", "Check or simulate a bench of instruments."),
     "load": ("load", "load", "Bind cells to channels, and check them first."),

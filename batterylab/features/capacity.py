@@ -60,6 +60,9 @@ def capacity_discharges(ledger: Ledger) -> Discharges | None:
     if measured:
         every = [ledger.stretch([s], -1) for s in measured if s.ended_by not in CUT_SHORT]
         return _of_measured(ledger, every) if every else None
+    is_ours = ledger.recording.provenance.get("source") in ("bench", "simulation")
+    if is_ours and any(step.measure for step in ledger.recording.steps):
+        return None  # the protocol names what it measures, and names no capacity
     every, window = _full_discharges(ledger)
     return _of_full(ledger, every, window) if every else None
 

@@ -380,3 +380,11 @@ def test_units_come_from_names():
     names = {"capacity_Ah": "Ah", "dcir_10s_50soc_mOhm": "mOhm", "temperature_rise_K": "K",
              "energy_efficiency_percent": "percent", "relative_capacity": "1"}  # fmt: skip
     assert {name: unit_of(name) for name in names} == names
+
+
+def test_a_protocol_that_measures_something_else_has_no_capacity():
+    cycles = cycled((4.9, 4.9), source="bench")
+    steps = [replace(step, measure="formation") for step in cycles.steps if step.kind == "charge"]
+    steps = [steps.pop(0) if step.kind == "charge" else step for step in cycles.steps]
+    assert "capacity_Ah" in by_name(cycles)
+    assert "capacity_Ah" not in by_name(replace(cycles, steps=steps))
