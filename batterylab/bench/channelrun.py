@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batterylab.bench.benchfile import ChannelEntry
+from batterylab.drivers.roles import CellState
 from batterylab.protocol import Progress, Resolved, Segment, Step
 
 
@@ -27,6 +28,8 @@ class Running:
         Charge of each step so far.
     end_s : float
         End of the segment, once known.
+    is_ending, is_seen : bool
+        Whether it has ended, and whether a sample of it has been seen.
     """
 
     segment: Segment
@@ -35,6 +38,7 @@ class Running:
     moved_Ah: list[float]
     end_s: float = math.inf
     is_ending: bool = False
+    is_seen: bool = False
 
     def spans(self, times_s: NDArray[np.float64]) -> Iterator[tuple[int, slice]]:
         """Yield the segment's steps that the seconds ending at `times_s` belong to.
@@ -97,8 +101,21 @@ class ChannelRun:
         )
         return self.running
 
-    def note_step(self, number: int, elapsed_s: float, now_s: float) -> None:
+    def note_start(self, times_s: NDArray[np.float64], states: NDArray[np.int16]) -> None:
+        """Learn from the first samples in which second the segment began."""
+        running = self.running
+        if running is None or running.is_seen:
+            return
+        live = np.flatnonzero(states == CellState.RUNNING)
+        if len(live):
+            running.starts_s[0] = float(times_s[live[0]]) - 1.0
+            running.is_seen = True
+
+    def note_step(self, number: int, elapsed_s: float, log_s: float) -> None:
         """Learn where the cycler is: step `number` from 1, since `elapsed_s`.
+
+        `log_s` is the time of the last sample: steps begin with a sample, so whole seconds of
+        the cycler's own clock count.
 
         The starts of steps that began and ended between two looks follow from the lengths of
         the fixed ones after them.
@@ -106,7 +123,7 @@ class ChannelRun:
         running = self.running
         if running is None or not 1 <= number <= len(running.segment.steps):
             return
-        self._fill(running, number - 1, round(now_s - elapsed_s))
+        self._fill(running, number - 1, round(log_s - math.floor(elapsed_s)))
 
     def note_end(self, end_s: float) -> None:
         """Learn when the segment ended."""

@@ -303,18 +303,20 @@ class Runner:
         block = frame.driver.drain_log(frame.numbers)
         times_s = frame.times(block)
         self._check_fresh(frame, len(times_s), now_s)
-        states = frame.driver.states(numbers)
+        log_s = float(times_s[-1]) if len(times_s) else now_s  # by the frame's own clock
         looks = frame.driver.step_times(numbers)
+        states = frame.driver.states(numbers)
         for run in active:
             number = run.entry.cycler_channel
+            run.note_start(times_s, block.state[:, frame.numbers.index(number)])
             if states[number] is CellState.RUNNING:
                 step, elapsed_s = looks[number]
-                run.note_step(step, elapsed_s, now_s)
+                run.note_step(step, elapsed_s, log_s)
             else:
                 self._ended(frame, run, states[number], block, times_s, now_s)
         samples = self._samples(frame, block, times_s, temperatures)
         self._watch(frame, samples, now_s)
-        self._stop_at_charge(frame, active, now_s)
+        self._stop_at_charge(frame, active, log_s)
         self.journal.rows(self._renumber(frame, frame.recorder.take(samples)))
         self._go_on(frame)
 

@@ -163,6 +163,7 @@ def shared_loop() -> Iterator[Loop]:
 
 async def finish_tasks():
     """Let everything end that still runs, and the transports go."""
+    await asyncio.sleep(0.2)  # a talk that is cancelled before it began never hangs up
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
