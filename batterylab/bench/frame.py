@@ -1,5 +1,6 @@
 """A cycler frame during a run: its channels, its slots, its own clock."""
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,20 @@ class Frame:
         self.offset_s = now_s - float(block.time_ms[-1]) / 1000.0
         self.last_s = now_s
         self.recorder = Recorder(len(self.members), resolved.voltage_moves_V, now_s)
+
+    def read(self, numbers: list[int]) -> tuple[LogBlock, dict[int, tuple[int, float]]]:
+        """Return the new samples, and where some channels are as of the last of them.
+
+        If a second ticked between the two questions, both are asked again.
+        """
+        block = self.driver.drain_log(self.numbers)
+        looks = self.driver.step_times(numbers)
+        late = self.driver.drain_log(self.numbers)
+        if len(late.time_ms):
+            block = LogBlock(*(np.concatenate([getattr(block, f.name), getattr(late, f.name)])
+                               for f in fields(LogBlock)))  # fmt: skip
+            looks = self.driver.step_times(numbers)
+        return block, looks
 
     def times(self, block: LogBlock) -> NDArray[np.float64]:
         """Return the end of each logged second as unix seconds."""

@@ -300,11 +300,10 @@ class Runner:
         if not active:
             return
         numbers = [run.entry.cycler_channel for run in active]
-        block = frame.driver.drain_log(frame.numbers)
+        block, looks = frame.read(numbers)
         times_s = frame.times(block)
         self._check_fresh(frame, len(times_s), now_s)
         log_s = float(times_s[-1]) if len(times_s) else now_s  # by the frame's own clock
-        looks = frame.driver.step_times(numbers)
         states = frame.driver.states(numbers)
         for run in active:
             number = run.entry.cycler_channel
