@@ -16,8 +16,6 @@ from batterylab.recording import Recording, StepRow
 from batterylab.study import Study
 from batterylab.studylog import utc_text
 
-KINDS = {"charge": "charge", "discharge": "discharge", "rest": "rest", "pulse": "pulse"}
-
 
 def recordings(content: JournalContent) -> Iterator[tuple[Recording, str]]:
     """Yield each channel's recording, and why it was stopped; empty if it was not.
@@ -95,7 +93,7 @@ def _steps(
                 step_index=new,
                 first_row=int(rows[0]),
                 last_row=int(rows[-1]),
-                kind=KINDS[plan["kind"]],
+                kind=plan["kind"],
                 label=plan["path"],
                 measure=plan["measure"],
                 ended_by=end["ended_by"] if end else _cut(number, numbers),

@@ -83,7 +83,6 @@ class Runner:
         self.start_s = 0.0
         self.expected_s = resolved.expected_s()
         self._air: dict[str, float] = {}
-        self._out_of_air = 0
 
     def run(self) -> list[ChannelRun]:
         """Carry the protocol out; every channel is left in its safe state.
@@ -287,7 +286,6 @@ class Runner:
             if reading.has_alarm:
                 raise EnvironmentFailedError(f"{name}: the chamber reports an alarm")
             if wanted is not None and abs(reading.actual_degC - wanted) > self.resolved.within_K:
-                self._out_of_air += 1
                 for run in self.runs:
                     remark = f"{name}: air out of {self.resolved.within_K:g} K"
                     if run.entry.chamber == name and remark not in run.remarks:

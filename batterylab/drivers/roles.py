@@ -6,7 +6,7 @@ Currents are positive on charge. Channels carry the cycler's own numbers.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -304,6 +304,3 @@ class Chamber(Instrument, Protocol):
 
     def alarms(self) -> list[str]:
         """Return the texts of active warnings and alarms."""
-
-
-AnyDriver = Any

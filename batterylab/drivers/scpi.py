@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Sequence
-from itertools import pairwise
 
 from batterylab.drivers.catalogue import ModelSpec
 from batterylab.drivers.link import Link
@@ -32,11 +31,6 @@ def channel_list(numbers: Sequence[int]) -> str:
         else:
             runs.append([number, number])
     return "(@" + ",".join(f"{a}:{b}" if a != b else str(a) for a, b in runs) + ")"
-
-
-def is_rising(numbers: Sequence[int]) -> bool:
-    """Say whether numbers rise strictly, as replies in the order of a list rely on."""
-    return all(a < b for a, b in pairwise(numbers))
 
 
 class ScpiDriver:
