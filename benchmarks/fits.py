@@ -10,16 +10,16 @@ Exit code 1 if a bar is missed.
 
 import json
 import os
-import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from bars import Line, median_of
 from spm_peers import Peer, fit_by_scipy
 
 from batterylab.errors import BatterylabError
@@ -38,20 +38,6 @@ SIX = ("negative_capacity_Ah", "positive_capacity_Ah", "x_start", "log_negative_
        "log_positive_time", "contact_ohm")  # fmt: skip
 #: meshes of the peer, from cheap to fine
 MESHES = ((10, 20), (10, 30), (20, 20), (20, 30), (20, 40), (40, 40), (40, 60))
-
-
-@dataclass(frozen=True)
-class Line:
-    """One bar: met is None where a row is reported and not judged."""
-
-    name: str
-    figure: str
-    bar: str
-    met: bool | None
-
-    def __str__(self) -> str:
-        word = {True: "met", False: "MISSED", None: "reported"}[self.met]
-        return f"{word:<9}{self.name:<46}{self.figure:<44}bar {self.bar}"
 
 
 def constant(amps: float, seconds: float, rows: int) -> tuple[Array, Array]:
@@ -159,17 +145,6 @@ def _slope_error(cell: SpmCell, history: Any, index: int, column: Array) -> floa
             volts.append(spm_voltage(cell, history, moved).voltage_V)
         gaps.append(float(np.abs((volts[0] - volts[1]) / (2 * width) - column).max()))
     return min(gaps) / float(np.abs(column).max())
-
-
-def median_of(work: Callable[[], object], repeats: int) -> float:
-    """Return the median processor time of some repeats, in s, after one that is not counted."""
-    work()
-    times = []
-    for _ in range(repeats):
-        begun = time.process_time()
-        work()
-        times.append(time.process_time() - begun)
-    return statistics.median(times)
 
 
 def speed(is_quick: bool) -> Iterator[Line]:
