@@ -48,7 +48,7 @@ class Frame:
         self.slots: dict[tuple[Step, ...], int] = {}
         self.offset_s = 0.0
         self.stale = 0
-        self.last_s = 0.0
+        self.last_s = self.start_s = 0.0
         self.degrees: NDArray[np.float64] = np.zeros(0)
         self.recorder: Recorder
 
@@ -91,7 +91,7 @@ class Frame:
         if not len(block.time_ms):
             raise EnvironmentFailedError(f"{self.name}: the data log is empty")
         self.offset_s = now_s - float(block.time_ms[-1]) / 1000.0
-        self.last_s = now_s
+        self.last_s = self.start_s = now_s
         self.recorder = Recorder(len(self.members), resolved.voltage_moves_V, now_s)
 
     def read(self, numbers: list[int]) -> tuple[LogBlock, dict[int, tuple[int, float]]]:
@@ -120,3 +120,13 @@ class Frame:
             if segment is not None:
                 groups.setdefault(self.slots[segment.key], []).append(run)
         return groups
+
+    def index_of(self, run: ChannelRun) -> int:
+        """Return a member's number in the journal."""
+        return next(index for index, each in self.members if each is run)
+
+    def renumbered(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Turn the frame's columns into the journal's channel numbers, in place."""
+        if len(rows):
+            rows[:, 0] = self.indices[rows[:, 0].astype(int)]
+        return rows

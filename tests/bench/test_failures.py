@@ -9,6 +9,7 @@ from small_bench import assert_one_stopped, cycler_now, sealed, states_of
 
 from batterylab.archive import find, read
 from batterylab.bench import session
+from batterylab.bench.attendant import Attendant
 from batterylab.bench.journal import JournalContent
 from batterylab.bench.session import journals, open_work, recover, run_protocol, run_study
 from batterylab.drivers import catalogue
@@ -126,7 +127,7 @@ def test_somebody_else_aborts_a_channel(bench_of):
 def test_a_fault_of_our_own_leaves_the_channels_safe(bench_of, monkeypatch):
     bench = bench_of(poll_s=10)
     counted = []
-    take = session.Runner._samples
+    take = Attendant._samples
 
     def faulty(self, *arguments):
         counted.append(1)
@@ -134,7 +135,7 @@ def test_a_fault_of_our_own_leaves_the_channels_safe(bench_of, monkeypatch):
             raise ZeroDivisionError("a fault of our own")
         return take(self, *arguments)
 
-    monkeypatch.setattr(session.Runner, "_samples", faulty)
+    monkeypatch.setattr(Attendant, "_samples", faulty)
     with pytest.raises(ZeroDivisionError):
         run_study(bench.study, "ann")
     assert all(state == "ABORTED" for state, _ in cycler_now(bench.study).values())

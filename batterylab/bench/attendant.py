@@ -1,0 +1,259 @@
+"""Look after one cycler's channels during a run: take samples, see ends, begin what follows."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batterylab.bench.channelrun import ChannelRun
+from batterylab.bench.clock import Clock
+from batterylab.bench.frame import Frame
+from batterylab.bench.journal import Journal
+from batterylab.bench.limits import Watch
+from batterylab.bench.recorder import Samples
+from batterylab.drivers.roles import CellState, LogBlock
+from batterylab.errors import EnvironmentFailedError
+from batterylab.protocol import Resolved
+
+LOOK_s = 1.0
+STALE_POLLS = 2
+LIVE_SHARE = 0.5
+
+Degrees = dict[tuple[str, int], float | None]
+
+
+class Attendant:
+    """Looks after one cycler's channels.
+
+    Parameters
+    ----------
+    frame : Frame
+        The cycler and its channels.
+    journal : Journal
+        Open.
+    clock : Clock
+        Of the bench.
+    resolved : Resolved
+        The protocol.
+    watch : Watch
+        The limits.
+    """
+
+    def __init__(
+        self, frame: Frame, journal: Journal, clock: Clock, resolved: Resolved, watch: Watch
+    ) -> None:
+        self.frame = frame
+        self.journal = journal
+        self.clock = clock
+        self.resolved = resolved
+        self.watch = watch
+
+    # -- beginning ---------------------------------------------------------------------------
+    def start(self, runs: list[ChannelRun]) -> None:
+        """Start the current segment of channels, together where they share it."""
+        now_s = float(math.floor(self.clock.now()))
+        for slot, group in self.frame.by_slot(runs).items():
+            self.frame.driver.start([run.entry.cycler_channel for run in group], slot)
+            for run in group:
+                running = run.begin(now_s)
+                self.journal.event(
+                    run.entry.name, "segment", index=self.frame.index_of(run), at_s=now_s,
+                    first=running.first_index, cycle=running.segment.cycle,
+                    steps=[{k: None if isinstance(v, float) and math.isnan(v) else v
+                            for k, v in vars(step).items()} for step in running.segment.steps],
+                )  # fmt: skip
+
+    # -- each look ---------------------------------------------------------------------------
+    def next_look(self, now_s: float, poll_s: float) -> float:
+        """Return the next time to look: the poll, or the predicted end of a `to_soc` step."""
+        look = now_s + poll_s
+        for _, run in self.frame.members:
+            running = run.running
+            if running is None or running.segment.stop_after_Ah is None:
+                continue
+            left_Ah = running.segment.stop_after_Ah - abs(running.moved_Ah[0])
+            current_A = abs(running.segment.steps[0].current_A)
+            look = min(look, now_s + max(1.0, math.floor(3600.0 * left_Ah / current_A)))
+        return look
+
+    def look(self, now_s: float, temperatures: Degrees, air: dict[str, float]) -> None:
+        """Take the samples since the last look, and do what they ask for.
+
+        Parameters
+        ----------
+        now_s : float
+            Unix time, whole seconds.
+        temperatures : dict
+            In °C by scanner and place; None where the thermocouple is open.
+        air : dict of str to float
+            Temperature in °C by chamber.
+
+        Raises
+        ------
+        EnvironmentFailedError
+            If the cycler is lost, or its log stands still.
+        """
+        frame = self.frame
+        active = [run for _, run in frame.members if run.running]
+        if not active:
+            return
+        numbers = [run.entry.cycler_channel for run in active]
+        block, looks = frame.read(numbers)
+        times_s = frame.times(block)
+        self._check_fresh(len(times_s), now_s)
+        log_s = float(times_s[-1]) if len(times_s) else now_s  # by the frame's own clock
+        states = frame.driver.states(numbers)
+        for run in active:
+            number = run.entry.cycler_channel
+            run.note_start(times_s, block.state[:, frame.numbers.index(number)])
+            if states[number] is CellState.RUNNING:
+                step, elapsed_s = looks[number]
+                run.note_step(step, elapsed_s, log_s)
+            else:
+                self._ended(run, states[number], block, times_s, now_s)
+        samples = self._samples(block, times_s, temperatures, air)
+        self._stop_beyond_limits(samples, now_s)
+        self._stop_at_charge(active, log_s)
+        self.journal.rows(frame.renumbered(frame.recorder.take(samples)))
+        self._go_on()
+
+    def _check_fresh(self, records: int, now_s: float) -> None:
+        frame = self.frame
+        frame.stale = frame.stale + 1 if records == 0 and now_s > frame.last_s + LOOK_s else 0
+        frame.last_s = now_s if records else frame.last_s
+        if frame.stale >= STALE_POLLS:
+            raise EnvironmentFailedError(
+                f"{frame.name}: no new samples since {frame.last_s - frame.start_s:.0f} s",
+                hint="the cycler's log stands still: look at the frame",
+            )
+
+    def _ended(
+        self, run: ChannelRun, state: CellState, block: LogBlock,
+        times_s: NDArray[np.float64], now_s: float,
+    ) -> None:  # fmt: skip
+        frame = self.frame
+        running = run.running
+        if running is None:
+            return
+        if not len(times_s):  # the samples that tell when it ended come with the next look
+            if run.stopped:
+                run.note_cut(now_s)
+            return
+        column = frame.numbers.index(run.entry.cycler_channel)
+        idle = (block.state[:, column] != CellState.RUNNING) & (times_s > running.starts_s[0])
+        first = int(np.argmax(idle)) if idle.any() else len(times_s) - 1
+        end_s = float(times_s[first])
+        last = running.segment.steps[-1]
+        is_live = abs(block.current_A[first, column]) > LIVE_SHARE * abs(last.current_A)
+        if not (is_live or last.kind == "rest"):
+            end_s -= 1.0
+        if state is CellState.OK:
+            run.note_end(end_s)
+            return
+        if state is CellState.FAIL:
+            run.stopped = run.stopped or frame.driver.failure(run.entry.cycler_channel)
+        elif not run.stopped:
+            run.stopped = f"the cycler reports {state.name} without our doing"
+        run.note_cut(end_s)
+
+    def _samples(
+        self, block: LogBlock, times_s: NDArray[np.float64], temperatures: Degrees,
+        air_degC: dict[str, float],
+    ) -> Samples:  # fmt: skip
+        frame = self.frame
+        shape = block.current_A.shape
+        step = np.full(shape, -1, np.int64)
+        cycle = np.zeros(shape, np.int64)
+        every_s = np.full(shape, self.resolved.every_s)
+        degrees = np.empty(shape[1])
+        air = np.empty(shape[1])
+        for column, (_, run) in enumerate(frame.members):
+            reading = temperatures.get((run.entry.scanner, run.entry.scanner_channel))
+            degrees[column] = math.nan if reading is None else reading
+            air[column] = air_degC.get(run.entry.chamber, math.nan)
+            running = run.running
+            if running is None:
+                continue
+            for k, inside in running.spans(times_s):
+                step[inside, column] = running.first_index + k
+                cycle[inside, column] = running.segment.cycle
+                moved_As = block.current_A[inside, column].sum()
+                running.moved_Ah[k] += float(moved_As) / 3600.0
+                own = running.segment.steps[k].sample_every_s
+                if own is not None:
+                    every_s[inside, column] = own
+        before = frame.degrees if len(frame.degrees) == shape[1] else degrees
+        share = np.linspace(0.0, 1.0, shape[0] + 1)[1:, None]
+        smooth = np.where(np.isnan(before), degrees, before)
+        frame.degrees = degrees
+        return Samples(
+            times_s, block.current_A, block.voltage_V, smooth + share * (degrees - smooth),
+            np.broadcast_to(air, shape), step, cycle, every_s,
+        )  # fmt: skip
+
+    def _stop_beyond_limits(self, samples: Samples, now_s: float) -> None:
+        """Hold samples against the limits; a channel beyond them is stopped at once."""
+        for column, (_, run) in enumerate(self.frame.members):
+            if not run.running or run.stopped:
+                continue
+            degC = float(self.frame.degrees[column])
+            reason = self.watch.reason(run, samples, column, degC)
+            if reason:
+                self.frame.driver.make_safe([run.entry.cycler_channel])
+                run.stopped = reason
+                run.note_cut(now_s)
+
+    def _stop_at_charge(self, active: list[ChannelRun], now_s: float) -> None:
+        """End `to_soc` steps whose charge has been moved."""
+        due = []
+        for run in active:
+            running = run.running
+            if running is None or running.is_ending or running.segment.stop_after_Ah is None:
+                continue
+            half_A = abs(running.segment.steps[0].current_A) / 7200.0
+            if abs(running.moved_Ah[0]) >= running.segment.stop_after_Ah - half_A:
+                due.append(run)
+        if due:
+            self.frame.driver.make_safe([run.entry.cycler_channel for run in due])
+            for run in due:
+                run.note_end(now_s)
+
+    def _go_on(self) -> None:
+        """Close the segments that ended and start the next ones."""
+        following: list[ChannelRun] = []
+        for column, (index, run) in enumerate(self.frame.members):
+            running = run.running
+            if running is None or not (running.is_ending or run.stopped):
+                continue
+            self.close(column, index, run)
+            if run.stopped:
+                run.running = None
+                continue
+            run.finish()
+            if run.is_active:
+                following.append(run)
+        if following:
+            self.journal.sync()
+            self.start(following)
+
+    def _close_steps(self, index: int, run: ChannelRun) -> None:
+        running = run.running
+        if running is None:
+            return
+        ends = [*running.starts_s[1:], running.end_s if math.isfinite(running.end_s) else
+                float(math.floor(self.clock.now()))]  # fmt: skip
+        for k, start_s in enumerate(running.starts_s):
+            step = running.segment.steps[k]
+            is_last = k == len(running.starts_s) - 1
+            ended_by = "stopped" if run.stopped and is_last else run.ended_by(step)
+            self.journal.event(
+                run.entry.name, "step", index=index, step=running.first_index + k,
+                start_s=start_s, end_s=ends[k], ended_by=ended_by, moved_Ah=running.moved_Ah[k],
+            )  # fmt: skip
+
+    def close(self, column: int, index: int, run: ChannelRun) -> None:
+        """Write the end of what runs on a channel, and its last sample."""
+        self._close_steps(index, run)
+        if run.stopped:
+            self.journal.event(run.entry.name, "stopped", index=index, reason=run.stopped)
+        self.journal.rows(self.frame.renumbered(self.frame.recorder.flush(column)))
