@@ -11,7 +11,7 @@ from setuptools.command.build_py import build_py
 
 EXT = Path("ext")
 DATA_FOLDERS = ("instruments", "protocols")
-FLAGS = [] if os.name == "nt" else ["-O3", "-g0", "-ffp-contract=off"]
+FLAGS = [] if os.name == "nt" else ["-O3", "-g0", "-ffp-contract=off", "-fno-math-errno"]
 
 
 class BuildWithData(build_py):

@@ -4,12 +4,14 @@
 The cell is the single-particle model with electrolyte and lumped heat (Marquis et al. 2019, in
 the form that PyBaMM solves), integrated by our own method: each particle by the eigenmodes of
 the sphere (Carslaw and Jaeger 1959, section 9.3), which are exact for a current that is constant
-over the second; the electrolyte by finite volumes and backward Euler. Used by the simulated
-bench alone: fits have kernels of their own. No checks here: `batterylab.simulated.cell` makes
-them. All currents are positive on charge but for `discharge`, which is local.
+over the second; the electrolyte by finite volumes and backward Euler. Both are linear in the
+current, so that a second is prepared once and then tried with as many currents as it takes to
+hold a voltage. Used by the simulated bench alone: fits have kernels of their own. No checks here:
+`batterylab.simulated.cell` makes them. All currents are positive on charge but for `discharge`,
+which is local.
 """
 
-from libc.math cimport asinh, exp, fabs, log, sqrt
+from libc.math cimport exp, fabs, log, sqrt
 
 from cellsim_tables cimport look_up, noise
 
@@ -59,116 +61,180 @@ cdef struct Tables:
     double e_step
 
 
-cdef double voltage_after(
+cdef struct Ready:
+    # the state at a step's end is `base` + `slope` times the current; likewise the surfaces
+    double[123] base
+    double[123] slope
+    double base_n, slope_n, base_p, slope_p
+    double rt_f, warm_n, warm_p
+
+
+cdef void prepare(
     const double* cell, const double* old, const double* fade_n, const double* fade_p,
-    const double* weight_n, const double* weight_p, double seat_ohm, const Tables* tables,
-    double current_A, double dt, double* new, double* ocv
+    const double* weight_n, const double* weight_p, const Tables* tables, double dt, Ready* ready
 ) noexcept nogil:
-    """Step the cell by `dt` at a constant current; return its voltage at the end."""
-    cdef double discharge = -current_A
-    cdef double i_cell = discharge / cell[AREA]
-    cdef double q_n = cell[FLUX_N] * discharge
-    cdef double q_p = -cell[FLUX_P] * discharge
-    cdef double surface_n, surface_p, warm, rt_f, chi, resistance
-    cdef double mean_c, log_n, log_p, eta_n, eta_p, j0_n, j0_p, kappa, ohmic, d_old
-    cdef int k
-    # particles: mean by the charge passed, modes exactly
-    new[MEAN_N] = old[MEAN_N] - cell[RATE_N] * discharge * dt
-    new[MEAN_P] = old[MEAN_P] + cell[RATE_P] * discharge * dt
-    surface_n = new[MEAN_N] - cell[TAIL_N] * q_n
-    surface_p = new[MEAN_P] - cell[TAIL_P] * q_p
+    """Work out how the state after `dt` depends on the current held until then."""
+    cdef double kelvin = old[TEMPERATURE]
+    cdef double inverse = 1.0 / cell[T_REF] - 1.0 / kelvin
+    ready.base[MEAN_N] = old[MEAN_N]
+    ready.base[MEAN_P] = old[MEAN_P]
+    ready.slope[MEAN_N] = cell[RATE_N] * dt
+    ready.slope[MEAN_P] = -cell[RATE_P] * dt
+    particle(old + MODE_N, fade_n, weight_n, -cell[FLUX_N], ready.base + MODE_N,
+             ready.slope + MODE_N, &ready.base_n, &ready.slope_n)
+    particle(old + MODE_P, fade_p, weight_p, cell[FLUX_P], ready.base + MODE_P,
+             ready.slope + MODE_P, &ready.base_p, &ready.slope_p)
+    ready.base_n += old[MEAN_N]
+    ready.base_p += old[MEAN_P]
+    ready.slope_n += ready.slope[MEAN_N] + cell[TAIL_N] * cell[FLUX_N]
+    ready.slope_p += ready.slope[MEAN_P] - cell[TAIL_P] * cell[FLUX_P]
+    electrolyte(cell, old, tables, dt, ready)
+    ready.rt_f = 8.314462618 * kelvin / 96485.33212
+    ready.warm_n = exp(cell[ACT_N] * inverse)
+    ready.warm_p = exp(cell[ACT_P] * inverse)
+
+
+cdef void particle(
+    const double* old, const double* fade, const double* weight, double flux, double* base,
+    double* slope, double* base_sum, double* slope_sum
+) noexcept nogil:
+    """Step a particle's modes; `flux` is that of one ampere. Sums go to the surface."""
+    cdef double[4] total
+    cdef double[4] rise
+    cdef int k, j
     for k in range(MODES):
-        new[MODE_N + k] = old[MODE_N + k] * fade_n[k] - (1.0 - fade_n[k]) * weight_n[k] * q_n
-        surface_n += new[MODE_N + k]
-    for k in range(MODES):
-        new[MODE_P + k] = old[MODE_P + k] * fade_p[k] - (1.0 - fade_p[k]) * weight_p[k] * q_p
-        surface_p += new[MODE_P + k]
-    electrolyte(cell, old, tables, i_cell, dt, new)
-    # voltage
-    warm = old[TEMPERATURE]
-    rt_f = 8.314462618 * warm / 96485.33212
-    chi = 2.0 * (1.0 - cell[T_PLUS])
-    mean_c = 0.0
-    log_n = 0.0
-    log_p = 0.0
-    eta_n = 0.0
-    eta_p = 0.0
-    j0_n = look_up(tables.j_n, tables.points, tables.step, surface_n)
-    j0_p = look_up(tables.j_p, tables.points, tables.step, surface_p)
-    j0_n *= exp(cell[ACT_N] * (1.0 / cell[T_REF] - 1.0 / warm))
-    j0_p *= exp(cell[ACT_P] * (1.0 / cell[T_REF] - 1.0 / warm))
-    for k in range(NODES_N):
-        log_n += log(new[C_E + k])
-        mean_c += new[C_E + k] * cell[L_N] / NODES_N
-        eta_n += asinh(cell[J_N] * discharge / (2.0 * j0_n * sqrt(new[C_E + k] * 1e-3)))
-    for k in range(NODES_N, NODES_N + NODES_S):
-        mean_c += new[C_E + k] * cell[L_S] / NODES_S
-    for k in range(NODES_N + NODES_S, NODES):
-        log_p += log(new[C_E + k])
-        mean_c += new[C_E + k] * cell[L_P] / NODES_P
-        eta_p -= asinh(cell[J_P] * discharge / (2.0 * j0_p * sqrt(new[C_E + k] * 1e-3)))
-    mean_c /= cell[L_N] + cell[L_S] + cell[L_P]
-    eta_n *= 2.0 * rt_f / NODES_N
-    eta_p *= 2.0 * rt_f / NODES_P
-    kappa = look_up(tables.k_e, tables.e_points, tables.e_step, mean_c)
-    ohmic = (cell[L_N] / (3.0 * cell[TOR_N]) + cell[L_S] / cell[TOR_S]
-             + cell[L_P] / (3.0 * cell[TOR_P])) / kappa + cell[SOLID]
-    ocv[0] = (look_up(tables.u_p, tables.points, tables.step, surface_p)
-              - look_up(tables.u_n, tables.points, tables.step, surface_n))
-    resistance = cell[CONTACT] + seat_ohm
-    return (ocv[0] + eta_p - eta_n + chi * rt_f * (log_p / NODES_P - log_n / NODES_N)
-            - i_cell * ohmic - discharge * resistance)
+        base[k] = old[k] * fade[k]
+        slope[k] = (fade[k] - 1.0) * weight[k] * flux
+    for j in range(4):
+        total[j] = 0.0
+        rise[j] = 0.0
+    for k in range(0, MODES, 4):
+        for j in range(4):
+            total[j] += base[k + j]
+            rise[j] += slope[k + j]
+    base_sum[0] = (total[0] + total[1]) + (total[2] + total[3])
+    slope_sum[0] = (rise[0] + rise[1]) + (rise[2] + rise[3])
 
 
 cdef void electrolyte(
-    const double* cell, const double* old, const Tables* tables, double i_cell, double dt,
-    double* new
+    const double* cell, const double* old, const Tables* tables, double dt, Ready* ready
 ) noexcept nogil:
     """Backward Euler for the electrolyte's salt, diffusivity taken at the old concentration."""
     cdef double[NODES] lower
     cdef double[NODES] diagonal
     cdef double[NODES] right
-    cdef double width, porosity, tortuosity, resistance, previous, coupling, source, d_old
-    cdef double factor
-    cdef int k
+    cdef double[NODES] drive
+    cdef double width, tortuosity, held, resistance, previous, coupling, source, factor
+    cdef double* base = ready.base + C_E
+    cdef double* slope = ready.slope + C_E
+    cdef int k, part, last
+    cdef double salt = -(1.0 - cell[T_PLUS]) / (96485.33212 * cell[AREA])
     previous = 0.0
-    for k in range(NODES):
-        if k < NODES_N:
-            width = cell[L_N] / NODES_N
-            porosity = cell[EPS_N]
-            tortuosity = cell[TOR_N]
-            source = (1.0 - cell[T_PLUS]) * i_cell / (96485.33212 * cell[L_N])
-        elif k < NODES_N + NODES_S:
-            width = cell[L_S] / NODES_S
-            porosity = cell[EPS_S]
-            tortuosity = cell[TOR_S]
-            source = 0.0
-        else:
-            width = cell[L_P] / NODES_P
-            porosity = cell[EPS_P]
-            tortuosity = cell[TOR_P]
-            source = -(1.0 - cell[T_PLUS]) * i_cell / (96485.33212 * cell[L_P])
-        d_old = look_up(tables.d_e, tables.e_points, tables.e_step, old[C_E + k])
-        resistance = 0.5 * width / (tortuosity * d_old)
-        diagonal[k] = porosity * width / dt
-        right[k] = porosity * width / dt * old[C_E + k] + source * width
-        lower[k] = 0.0
-        if k > 0:
-            coupling = 1.0 / (previous + resistance)
-            lower[k] = -coupling
-            diagonal[k] += coupling
-            diagonal[k - 1] += coupling
-        previous = resistance
+    k = 0
+    for part in range(3):
+        width = cell[L_N + part] / (NODES_S if part == 1 else NODES_N)
+        tortuosity = 0.5 * width / cell[TOR_N + part]
+        held = cell[EPS_N + part] * width / dt
+        source = 0.0 if part == 1 else (1 - part) * salt / NODES_N
+        last = NODES_N if part == 0 else (NODES_N + NODES_S if part == 1 else NODES)
+        while k < last:
+            resistance = tortuosity / look_up(
+                tables.d_e, tables.e_points, tables.e_step, old[C_E + k])
+            diagonal[k] = held
+            right[k] = held * old[C_E + k]
+            drive[k] = source
+            lower[k] = 0.0
+            if k > 0:
+                coupling = 1.0 / (previous + resistance)
+                lower[k] = -coupling
+                diagonal[k] += coupling
+                diagonal[k - 1] += coupling
+            previous = resistance
+            k += 1
+    diagonal[0] = 1.0 / diagonal[0]
     for k in range(1, NODES):
-        factor = lower[k] / diagonal[k - 1]
-        diagonal[k] -= factor * lower[k]
+        factor = lower[k] * diagonal[k - 1]
+        diagonal[k] = 1.0 / (diagonal[k] - factor * lower[k])
         right[k] -= factor * right[k - 1]
-    new[C_E + NODES - 1] = right[NODES - 1] / diagonal[NODES - 1]
+        drive[k] -= factor * drive[k - 1]
+    base[NODES - 1] = right[NODES - 1] * diagonal[NODES - 1]
+    slope[NODES - 1] = drive[NODES - 1] * diagonal[NODES - 1]
     for k in range(NODES - 2, -1, -1):
-        new[C_E + k] = (right[k] - lower[k + 1] * new[C_E + k + 1]) / diagonal[k]
-    for k in range(NODES):
-        if not new[C_E + k] > 1.0:
-            new[C_E + k] = 1.0
+        base[k] = (right[k] - lower[k + 1] * base[k + 1]) * diagonal[k]
+        slope[k] = (drive[k] - lower[k + 1] * slope[k + 1]) * diagonal[k]
+
+
+cdef inline double salt_at(const Ready* ready, int k, double current_A) noexcept nogil:
+    cdef double value = ready.base[C_E + k] + ready.slope[C_E + k] * current_A
+    return value if value > 1.0 else 1.0
+
+
+cdef double reaction(
+    const Ready* ready, int first, double share, double current_A, double* log_c, double* mean_c
+) noexcept nogil:
+    """Return the mean of asinh(share / sqrt(c)) over an electrode, with c in mol/l.
+
+    The sum of ten logarithms is the logarithm of a product; asinh(x) = log(x + sqrt(x^2 + 1)).
+    """
+    cdef double x, c, total = 0.0, product = 1.0, stretch = 1.0, size = fabs(share)
+    cdef int k
+    for k in range(first, first + NODES_N):
+        c = salt_at(ready, k, current_A)
+        total += c
+        product *= c
+        x = size / sqrt(c * 1e-3)
+        stretch *= x + sqrt(x * x + 1.0)
+    log_c[0] = log(product) / NODES_N
+    mean_c[0] = total / NODES_N
+    if share == 0.0:
+        return 0.0
+    return (log(stretch) if share > 0.0 else -log(stretch)) / NODES_N
+
+
+cdef double voltage_at(
+    const double* cell, const Ready* ready, double seat_ohm, const Tables* tables,
+    double current_A, double* ocv
+) noexcept nogil:
+    """Return the voltage at the end of a step that was prepared, for a current."""
+    cdef double discharge = -current_A
+    cdef double surface_n = ready.base_n + ready.slope_n * current_A
+    cdef double surface_p = ready.base_p + ready.slope_p * current_A
+    cdef double j0_n, j0_p, eta_n, eta_p, log_n, log_p, mean_n, mean_p, mean_s = 0.0
+    cdef double mean_c, kappa, ohmic
+    cdef int k
+    j0_n = ready.warm_n * look_up(tables.j_n, tables.points, tables.step, surface_n)
+    j0_p = ready.warm_p * look_up(tables.j_p, tables.points, tables.step, surface_p)
+    eta_n = reaction(ready, 0, 0.5 * cell[J_N] * discharge / j0_n, current_A, &log_n, &mean_n)
+    eta_p = reaction(ready, NODES_N + NODES_S, -0.5 * cell[J_P] * discharge / j0_p, current_A,
+                     &log_p, &mean_p)
+    for k in range(NODES_N, NODES_N + NODES_S):
+        mean_s += salt_at(ready, k, current_A)
+    mean_c = (mean_n * cell[L_N] + mean_s / NODES_S * cell[L_S] + mean_p * cell[L_P]) / (
+        cell[L_N] + cell[L_S] + cell[L_P])
+    kappa = look_up(tables.k_e, tables.e_points, tables.e_step, mean_c)
+    ohmic = (cell[L_N] / (3.0 * cell[TOR_N]) + cell[L_S] / cell[TOR_S]
+             + cell[L_P] / (3.0 * cell[TOR_P])) / kappa + cell[SOLID]
+    ocv[0] = (look_up(tables.u_p, tables.points, tables.step, surface_p)
+              - look_up(tables.u_n, tables.points, tables.step, surface_n))
+    return (ocv[0] + 2.0 * ready.rt_f * (eta_p - eta_n)
+            + 2.0 * (1.0 - cell[T_PLUS]) * ready.rt_f * (log_p - log_n)
+            - discharge / cell[AREA] * ohmic - discharge * (cell[CONTACT] + seat_ohm))
+
+
+cdef void finish(
+    const double* cell, const Ready* ready, double* state, double ocv, double voltage,
+    double current_A, double ambient_K, double dt
+) noexcept nogil:
+    """Let the state be that at the step's end."""
+    cdef int k
+    settle_heat(cell, state, state, ocv, voltage, current_A, ambient_K, dt)
+    state[MEAN_N] = ready.base[MEAN_N] + ready.slope[MEAN_N] * current_A
+    state[MEAN_P] = ready.base[MEAN_P] + ready.slope[MEAN_P] * current_A
+    for k in range(C_E, STATE_COLUMNS):
+        state[k] = ready.base[k] + ready.slope[k] * current_A
+    for k in range(C_E, C_E + NODES):
+        if not state[k] > 1.0:
+            state[k] = 1.0
 
 
 cdef void settle_heat(
@@ -190,37 +256,33 @@ def follow(
     double[::1] voltage_V, double[::1] temperature_K
 ):
     """Drive one cell through given currents; write voltage and temperature at each step's end."""
-    cdef double[123] new
+    cdef Ready ready
     cdef double ocv, voltage
-    cdef Py_ssize_t i, k
+    cdef Py_ssize_t i
     cdef Tables tables = Tables(
         &curves[0, 0], &curves[1, 0], &curves[2, 0], &curves[3, 0], curves.shape[1], step,
         &electrolyte_curves[0, 0], &electrolyte_curves[1, 0], electrolyte_curves.shape[1], e_step)
     with nogil:
         for i in range(current_A.shape[0]):
-            voltage = voltage_after(&cell[0], &state[0], &fade_n[0], &fade_p[0], &weight_n[0],
-                                    &weight_p[0], 0.0, &tables, current_A[i], dt, new, &ocv)
-            settle_heat(&cell[0], &state[0], new, ocv, voltage, current_A[i], ambient_K, dt)
-            for k in range(STATE_COLUMNS):
-                state[k] = new[k]
+            prepare(&cell[0], &state[0], &fade_n[0], &fade_p[0], &weight_n[0], &weight_p[0],
+                    &tables, dt, &ready)
+            voltage = voltage_at(&cell[0], &ready, 0.0, &tables, current_A[i], &ocv)
+            finish(&cell[0], &ready, &state[0], ocv, voltage, current_A[i], ambient_K, dt)
             voltage_V[i] = voltage
             temperature_K[i] = state[TEMPERATURE]
 
 
 cdef double hold(
-    const double* cell, const double* old, const double* fade_n, const double* fade_p,
-    const double* weight_n, const double* weight_p, double seat_ohm, const Tables* tables,
-    double target_V, double guess_A, double* new, double* ocv, double* voltage
+    const double* cell, const Ready* ready, double seat_ohm, const Tables* tables,
+    double target_V, double guess_A, double* ocv, double* voltage
 ) noexcept nogil:
-    """Return the current that brings the voltage to the target at the second's end."""
+    """Return the current that brings the voltage to the target at the step's end."""
     cdef double a = guess_A, b, va, vb, slope
     cdef int i
-    va = voltage_after(cell, old, fade_n, fade_p, weight_n, weight_p, seat_ohm, tables, a, 1.0,
-                       new, ocv)
+    va = voltage_at(cell, ready, seat_ohm, tables, a, ocv)
     b = a + (target_V - va) / 0.03
     for i in range(30):
-        vb = voltage_after(cell, old, fade_n, fade_p, weight_n, weight_p, seat_ohm, tables, b,
-                           1.0, new, ocv)
+        vb = voltage_at(cell, ready, seat_ohm, tables, b, ocv)
         if fabs(vb - target_V) < 1e-7 or fabs(b - a) < 1e-9:
             break
         slope = (vb - va) / (b - a)
@@ -262,9 +324,9 @@ def advance(
     double e_step, const double[:, ::1] meter, unsigned long long[::1] seeds,
     double[:, ::1] run, const double[::1] ambient_K, const double[:, :, ::1] steps,
     const int[:, ::1] test_counts, const double[:, :, :, ::1] tests, double[:, ::1] temperature,
-    float[:, ::1] log_A, float[:, ::1] log_V, short[:, ::1] log_state
+    float[:, ::1] log_A, float[:, ::1] log_V, short[:, ::1] log_state, double dt=1.0
 ):
-    """Advance every channel by whole seconds; one row of the logs a second.
+    """Advance every channel by whole seconds, or other steps of `dt`; one row of the logs each.
 
     `steps[slot, step]` holds mode, seconds, current and voltage; a mode below 0 ends the
     sequence. `tests[slot, step, n]` holds kind, value, when, time and action.
@@ -281,7 +343,7 @@ def advance(
                     second(&cell[channel, 0], &state[channel, 0], &fade_n[channel, 0],
                            &fade_p[channel, 0], &weight_n[0], &weight_p[0], &tables,
                            &meter[channel, 0], &seeds[channel], &run[channel, 0],
-                           ambient_K[channel], steps, test_counts, tests)
+                           ambient_K[channel], steps, test_counts, tests, dt)
                 else:
                     run[channel, CURRENT] = 0.0
                     run[channel, VOLTAGE] = meter[channel, OFFSET_V]
@@ -294,35 +356,30 @@ cdef void second(
     const double* cell, double* state, const double* fade_n, const double* fade_p,
     const double* weight_n, const double* weight_p, const Tables* tables, const double* meter,
     unsigned long long* seed, double* run, double ambient_K, const double[:, :, ::1] steps,
-    const int[:, ::1] test_counts, const double[:, :, :, ::1] tests
+    const int[:, ::1] test_counts, const double[:, :, :, ::1] tests, double dt
 ) noexcept nogil:
     """One second of one channel: control, cell, measurement, tests, step change."""
-    cdef double[123] new
-    cdef double current = 0.0, voltage, ocv, set_A, limit_V, sign
+    cdef Ready ready
+    cdef double current = 0.0, voltage = 0.0, ocv = 0.0, set_A, limit_V, sign, moved_Ah
     cdef int slot = <int>run[SLOT] - 1, at = <int>run[STEP] - 1, mode = REST
-    cdef Py_ssize_t k
     if run[STATUS] == RUNNING:
         mode = <int>steps[slot, at, 0]
-    voltage = 0.0
+    prepare(cell, state, fade_n, fade_p, weight_n, weight_p, tables, dt, &ready)
     if mode != REST:
         sign = -1.0 if mode == DISCHARGE else 1.0
         set_A = sign * steps[slot, at, 2]
         limit_V = (steps[slot, at, 3] - meter[OFFSET_V]) / (1.0 + meter[GAIN_V])
         current = (set_A - meter[OFFSET_I]) / (1.0 + meter[GAIN_I])
-        voltage = voltage_after(cell, state, fade_n, fade_p, weight_n, weight_p, run[SEAT],
-                                tables, current, 1.0, new, &ocv)
+        voltage = voltage_at(cell, &ready, run[SEAT], tables, current, &ocv)
         if sign * (voltage - limit_V) > 0.0:
-            current = hold(cell, state, fade_n, fade_p, weight_n, weight_p, run[SEAT], tables,
-                           limit_V, run[TRUE_CURRENT], new, &ocv, &voltage)
+            current = hold(cell, &ready, run[SEAT], tables, limit_V, run[TRUE_CURRENT], &ocv,
+                           &voltage)
             if sign * current < 0.0:
                 current = 0.0
     if mode == REST or current == 0.0:
         current = 0.0
-        voltage = voltage_after(cell, state, fade_n, fade_p, weight_n, weight_p, run[SEAT],
-                                tables, 0.0, 1.0, new, &ocv)
-    settle_heat(cell, state, new, ocv, voltage, current, ambient_K, 1.0)
-    for k in range(STATE_COLUMNS):
-        state[k] = new[k]
+        voltage = voltage_at(cell, &ready, run[SEAT], tables, 0.0, &ocv)
+    finish(cell, &ready, state, ocv, voltage, current, ambient_K, dt)
     run[TRUE_CURRENT] = current
     run[TRUE_VOLTAGE] = voltage
     run[LAST_VOLTAGE] = run[VOLTAGE]
@@ -334,12 +391,13 @@ cdef void second(
         run[CURRENT] = (current * (1.0 + meter[GAIN_I]) + meter[OFFSET_I]
                         + meter[NOISE_I] * noise(seed))
     if run[STATUS] == RUNNING:
-        run[AMP_HOURS] += run[CURRENT] / 3600.0
-        run[WATT_HOURS] += run[CURRENT] * run[VOLTAGE] / 3600.0
-        run[STEP_AH] += run[CURRENT] / 3600.0
-        run[STEP_WH] += run[CURRENT] * run[VOLTAGE] / 3600.0
-        run[ELAPSED] += 1.0
-        run[SEQUENCE_S] += 1.0
+        moved_Ah = run[CURRENT] * dt / 3600.0
+        run[AMP_HOURS] += moved_Ah
+        run[WATT_HOURS] += moved_Ah * run[VOLTAGE]
+        run[STEP_AH] += moved_Ah
+        run[STEP_WH] += moved_Ah * run[VOLTAGE]
+        run[ELAPSED] += dt
+        run[SEQUENCE_S] += dt
         judge(run, slot, at, mode, steps, test_counts, tests)
 
 

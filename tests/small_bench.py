@@ -111,7 +111,7 @@ class Threaded:
         self.ended = threading.Event()
         plan = plan_of(file)
         self.servers = {
-            name: (port, _server_of(model, serial, self.world))
+            name: (port, _server_of(model, serial, self.world, name))
             for name, (port, model, serial) in plan.ports.items()
         }
         self.control = Control(self.world, self.ended.set)

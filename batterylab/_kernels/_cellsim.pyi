@@ -45,4 +45,5 @@ def advance(
     log_A: NDArray[float32],
     log_V: NDArray[float32],
     log_state: NDArray[int16],
+    dt: float = 1.0,
 ) -> None: ...

@@ -128,6 +128,10 @@ class Bank:
         self.serials[channel] = None
         return np.array(self.state[channel])
 
+    def is_running(self, channel: int) -> bool:
+        """Say whether a sequence is under way."""
+        return bool(self.run[channel, STATUS] == RUNNING)
+
     def advance(
         self, seconds: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int16]]:

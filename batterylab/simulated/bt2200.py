@@ -59,6 +59,9 @@ class Bt2200(ScpiInstrument):
         self.assigned: dict[int, int] = {}
         self.probe_limit_ohm = 0.5
         self.busy_until_s = 0.0
+        #: channels whose relay sticks, and those of them that were aborted
+        self.stuck: set[int] = set()
+        self._held: set[int] = set()
         self.log = np.zeros(0, RECORD)
         self.cell_ids = np.zeros(b.CHANNELS, np.uint16)
         self._commands()
@@ -103,6 +106,14 @@ class Bt2200(ScpiInstrument):
         self._clear_log()
         self.errors.clear()
         self.busy_until_s = self.world.now_s
+
+    def stick_relay(self, channel: int = 101) -> None:
+        """Weld a channel's relay: an abort is reported, and current flows on."""
+        self.stuck.add(self._channel(channel))
+
+    def swap_leads(self, channel: int = 101) -> None:
+        """Put a channel's cell back the wrong way round."""
+        self.bank.run[self._channel(channel), b.POLARITY] *= -1.0
 
     def answer(self, text: str) -> list[str | bytes]:
         """Carry out one line; while the frame resets, nothing is answered."""
@@ -210,14 +221,22 @@ class Bt2200(ScpiInstrument):
     def _abort(self, cells: str) -> None:
         indices = list(self.defined.values()) if cells == "0" else self._cells(cells)
         for index in indices:
-            if self.bank.run[index, b.STATUS] == b.RUNNING:
+            if index in self.stuck:
+                self._held.add(index)
+            elif self.bank.run[index, b.STATUS] == b.RUNNING:
                 self.bank.run[index, b.STATUS] = b.ABORTED
                 self.bank.run[index, b.CURRENT] = 0.0
 
     def _abort_all(self) -> None:
         running = self.bank.run[:, b.STATUS] == b.RUNNING
+        self._held |= {index for index in self.stuck if running[index]}
+        running[list(self._held)] = False
         self.bank.run[running, b.STATUS] = b.ABORTED
         self.bank.run[running, b.CURRENT] = 0.0
+
+    def _status(self, index: int) -> int:
+        """Return what the frame believes of a channel."""
+        return b.ABORTED if index in self._held else int(self.bank.run[index, b.STATUS])
 
     def _switch(self, state: str) -> None:
         if state.upper() not in ("ON", "OFF", "0", "1"):
@@ -314,19 +333,19 @@ class Bt2200(ScpiInstrument):
         return ",".join(f"{v:.6f}" for v in self.bank.run[self._cells(cells), column])
 
     def _report(self, cells: str) -> str:
-        rows = self.bank.run[self._cells(cells), b.STATUS]
-        return ",".join(str(int(row)) for row in rows)
+        return ",".join(str(self._status(index)) for index in self._cells(cells))
 
     def _verbose(self, cell: str) -> str:
         index = self._index(whole(cell, 1001, 8032))
         run = self.bank.run[index]
-        running = run[b.STATUS] == b.RUNNING
+        status = self._status(index)
+        running = status == b.RUNNING
         test = int(run[b.FAILED_TEST])
         kind = b.TEST_KINDS[int(run[b.FAILED_KIND])] if test else "NONE"
         return ",".join([
             "RUNNING" if running else "IDLE", f"{run[b.SLOT]:.0f}", f"{run[b.STEP]:.0f}",
             f"{run[b.VOLTAGE]:.6f}", f"{run[b.CURRENT]:.6f}",
-            STATE_WORDS[int(run[b.STATUS])], str(test), kind,
+            STATE_WORDS[status], str(test), kind,
             f"{run[b.EXPECTED] if test else 0:.6f}", f"{run[b.MEASURED] if test else 0:.6f}",
         ])  # fmt: skip
 

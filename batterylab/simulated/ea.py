@@ -34,7 +34,7 @@ ACTIONS = {"NONE": "NONE", "SIGN": "SIGNAL", "WARN": "WARNING", "ALAR": "ALARM"}
 
 
 class Psb10000(ScpiInstrument):
-    """The supply's command table. Append its stage's `keep` to the world's listeners.
+    """The supply's command table.
 
     Parameters
     ----------
@@ -42,16 +42,20 @@ class Psb10000(ScpiInstrument):
         Says what time it is, and what the air is like.
     serial : str
         Told in the identity.
+    stage : PowerStage, optional
+        With the cell; one of its own with nothing at its terminals if not given.
     """
 
-    def __init__(self, world: "World", serial: str = "2023120002") -> None:
+    def __init__(
+        self, world: "World", serial: str = "2023120002", stage: PowerStage | None = None
+    ) -> None:
         super().__init__(
             f"EA Elektro-Automatik GmbH&Co.KG, PSB 10060-120, {serial}, "
             "V3.06 24.05.2023 V3.03 05.10.2022 V1.0.0",
             queue_length=LONGEST_QUEUE, signed_zero=False,
         )  # fmt: skip
         self.world = world
-        self.stage = PowerStage(world)
+        self.stage = stage or PowerStage(world)
         self.stage.watchers.append(self.watch)
         self.saved = {"MON:ACT": "OFF", "AFT:REM": "OFF", "OUTP:REST": "OFF", "PF": "OFF",
                       "OTEM": "OFF"}  # fmt: skip
@@ -81,6 +85,14 @@ class Psb10000(ScpiInstrument):
         """Press Local on its panel: remote control is taken away."""
         self._leave_remote()
         self.owner = "LOCAL"
+
+    def stick_relay(self) -> None:
+        """Weld its output relay: it says that it is off, and current flows on."""
+        self.stage.sticks = True
+
+    def swap_leads(self) -> None:
+        """Put the leads back the wrong way round."""
+        self.stage.swap_leads()
 
     def _leave_remote(self) -> None:
         if self.owner == "REMOTE" and self.saved["AFT:REM"] == "OFF":
@@ -257,21 +269,14 @@ class Psb10000(ScpiInstrument):
             self._drive()
 
     # -- what it watches -------------------------------------------------------------------
-    def watch(self) -> None:
+    def watch(self, _: float) -> None:
         """Look at protections and at the host's silence, as it does all the time."""
-        limit_s = self.saved_s["MON:TIM"]
-        silent_s = self.world.now_s + self._seconds_in_block() - self.last_heard_s
-        if self.saved["MON:ACT"] == "ON" and self.owner == "REMOTE" and silent_s >= limit_s:
+        silent_s = self.stage.moment_s - self.last_heard_s
+        is_monitored = self.saved["MON:ACT"] == "ON" and self.owner == "REMOTE"
+        if is_monitored and silent_s >= self.saved_s["MON:TIM"]:
             self.has_timed_out = True
             self._leave_remote()
         self._watch_output()
-
-    def _seconds_in_block(self) -> float:
-        """Count the seconds that passed since the world last said what time it is."""
-        if getattr(self, "_block_s", None) != self.world.now_s:
-            self._block_s, self._passed = self.world.now_s, 0
-        self._passed += 1
-        return float(self._passed)
 
     def _watch_output(self) -> None:
         self.active = set()

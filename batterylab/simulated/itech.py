@@ -20,7 +20,7 @@ WAYS = {"CHAR": "CHARGE", "DISC": "DISCHARGE"}
 
 
 class ItM3905(ScpiInstrument):
-    """The supply's command table. Append its stage's `keep` to the world's listeners.
+    """The supply's command table.
 
     Parameters
     ----------
@@ -28,15 +28,19 @@ class ItM3905(ScpiInstrument):
         Says what time it is, and what the air is like.
     serial : str
         Told in the identity.
+    stage : PowerStage, optional
+        With the cell; one of its own with nothing at its terminals if not given.
     """
 
-    def __init__(self, world: "World", serial: str = "800123020777710012") -> None:
+    def __init__(
+        self, world: "World", serial: str = "800123020777710012", stage: PowerStage | None = None
+    ) -> None:
         super().__init__(
             f"ITECH Ltd.,IT-M3905D-80-120,{serial},000.001.007", queue_length=20,
             signed_zero=False,
         )  # fmt: skip
         self.world = world
-        self.stage = PowerStage(world)
+        self.stage = stage or PowerStage(world)
         self.stage.watchers.append(self.watch)
         self._power_on()
         self._commands()
@@ -59,6 +63,14 @@ class ItM3905(ScpiInstrument):
     def press_local(self) -> None:
         """Press On/Off on its panel: the output goes off."""
         self.stage.release()
+
+    def stick_relay(self) -> None:
+        """Weld its output relay: it says that it is off, and current flows on."""
+        self.stage.sticks = True
+
+    def swap_leads(self) -> None:
+        """Put the leads back the wrong way round."""
+        self.stage.swap_leads()
 
     # -- table -----------------------------------------------------------------------------
     def _commands(self) -> None:
@@ -162,13 +174,13 @@ class ItM3905(ScpiInstrument):
         return values["DISC:VOLT"] >= values["SHUT:VOLT"]
 
     # -- what it watches -------------------------------------------------------------------
-    def watch(self) -> None:
+    def watch(self, passed_s: float) -> None:
         """Look at protections and shut-off conditions, as it does all the time."""
         if not self.stage.is_on:
             return
         volts, amps, values = self.stage.voltage_V, self.stage.current_A, self.values
-        self.elapsed_s += 1.0
-        self.amp_hours += amps / 3600.0
+        self.elapsed_s += passed_s
+        self.amp_hours += amps * passed_s / 3600.0
         tripped = volts > values["OVP"] or volts < values["UVP"]
         tripped |= self.flags["OCP"] and abs(amps) > values["OCP"]
         if tripped or (self.mode == "BATTERY" and self._is_done(volts, amps)):

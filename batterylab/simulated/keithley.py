@@ -36,7 +36,7 @@ DRAIN_A = 0.1
 
 
 class Smu24xx(ScpiInstrument):
-    """The unit's command table. Append its stage's `keep` to the world's listeners.
+    """The unit's command table.
 
     Parameters
     ----------
@@ -46,9 +46,14 @@ class Smu24xx(ScpiInstrument):
         Told in the identity.
     model : str
         ``2450`` or ``2460``.
+    stage : PowerStage, optional
+        With the cell; one of its own with nothing at its terminals if not given.
     """
 
-    def __init__(self, world: "World", serial: str = "04412345", model: str = "2460") -> None:
+    def __init__(
+        self, world: "World", serial: str = "04412345", model: str = "2460",
+        stage: PowerStage | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(
             f"KEITHLEY INSTRUMENTS,MODEL {model},{serial},1.7.12b", queue_length=20,
             signed_zero=False,
@@ -56,7 +61,7 @@ class Smu24xx(ScpiInstrument):
         self.world = world
         self.ranges_A = CURRENT_RANGES_A[model]
         self.language = "SCPI"
-        self.stage = PowerStage(world)
+        self.stage = stage or PowerStage(world)
         self.start_s = world.now_s
         self._defaults()
         self._commands()
@@ -79,8 +84,19 @@ class Smu24xx(ScpiInstrument):
 
     def press_local(self) -> None:
         """Press OUTPUT on its panel: the output goes off."""
-        self.output = False
+        self.output = self.output and self.stage.sticks
         self._drive()
+
+    def stick_relay(self) -> None:
+        """Weld its output relay: it does not go off any more, and says so.
+
+        With the output off it measures nothing: a relay that sticks unnoticed cannot be seen.
+        """
+        self.stage.sticks = True
+
+    def swap_leads(self) -> None:
+        """Put the leads back the wrong way round."""
+        self.stage.swap_leads()
 
     # -- table -----------------------------------------------------------------------------
     def _commands(self) -> None:
@@ -161,7 +177,7 @@ class Smu24xx(ScpiInstrument):
 
     # -- control ---------------------------------------------------------------------------
     def _output(self, state: str) -> None:
-        self.output = _switch(state)
+        self.output = _switch(state) or (self.output and self.stage.sticks)
         self._drive()
 
     def _set_source(self, function: str) -> None:

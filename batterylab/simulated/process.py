@@ -95,26 +95,51 @@ def make_world(study: Any, bench: Any) -> Any:
     Cells that are loaded by the study's log sit in their channels, as they were delivered, and
     time goes on from there: a simulated bench that was ended can be started again.
     """
-    from batterylab.drivers.keysight_bt2200 import index_of
     from batterylab.simulated.population import draw_truths, read_simulation
-    from batterylab.simulated.world import Place, World
+    from batterylab.simulated.world import World
 
     simulation = read_simulation(study.path / "simulation.yaml")
-    places = [
-        Place(entry.name, index_of(entry.cycler_channel), entry.scanner_channel, entry.shelf)
-        for entry in bench.channels.values()
-    ]
+    places = _places(bench)
     truths = draw_truths(simulation, study.cells.values())
     times = [entry["time_utc"] for kind in _AT_THE_BENCH for entry in study.log.entries(kind)]
     start_s = max([simulation.start_s, *(datetime.fromisoformat(t).timestamp() for t in times)])
     world = World(simulation.seed, start_s, truths, places, simulation.errors())
+    for entry in bench.channels.values():
+        if world.by_name[entry.name].cycler_index < 0:
+            world.add_supply(entry.name, entry.cycler)
     for channel, serial in study.log.occupied().items():
         world.insert(serial, channel)
     return world
 
 
-def _server_of(model: str, serial: str, world: Any) -> Any:
-    """Return the line server of a model.
+def _places(bench: Any) -> list[Any]:
+    """Return the channels of a bench file as places of the world.
+
+    Raises
+    ------
+    BatterylabError
+        If there are two frames: the world behind the instruments has one.
+    """
+    from batterylab.bench.benchfile import role_of
+    from batterylab.drivers.keysight_bt2200 import index_of
+    from batterylab.simulated.world import Place
+
+    frames = {entry.cycler for entry in bench.channels.values()
+              if role_of(bench.instruments[entry.cycler].model) == "cycler"}  # fmt: skip
+    if len(frames) > 1:
+        raise BatterylabError(
+            f"{bench.path.name}: a simulated bench has one frame, not {len(frames)}",
+            hint=f"keep one of {', '.join(sorted(frames))}",
+        )
+    return [
+        Place(entry.name, index_of(entry.cycler_channel) if entry.cycler in frames else -1,
+              entry.scanner_channel, entry.shelf)
+        for entry in bench.channels.values()
+    ]  # fmt: skip
+
+
+def _server_of(model: str, serial: str, world: Any, name: str = "") -> Any:
+    """Return the line server of a model; `name` is what the bench file calls it.
 
     Raises
     ------
@@ -133,23 +158,23 @@ def _server_of(model: str, serial: str, world: Any) -> Any:
         return scpi.LineServer(hioki.Bt3562a(world).answer, b"\r\n", b"\r\n")
     if model == "weiss_simserv":
         return scpi.LineServer(weiss.SimServ(world).answer, b"\r", b"\r\n")
-    return _supply_of(model, serial, world) or _passive_of(model, serial, world)
+    stage = world.supplies.get(name)
+    return _supply_of(model, serial, world, stage) or _passive_of(model, serial, world)
 
 
-def _supply_of(model: str, serial: str, world: Any) -> Any:
-    """Return the server of a supply that the host steps, with nothing at its terminals."""
+def _supply_of(model: str, serial: str, world: Any, stage: Any) -> Any:
+    """Return the server of a supply that the host steps."""
     from batterylab.simulated import ea, itech, keithley, scpi
 
     supply: Any
     if model == "ea_psb10000":
-        supply = ea.Psb10000(world, serial or "2023120002")
+        supply = ea.Psb10000(world, serial or "2023120002", stage)
     elif model == "itech_m3900":
-        supply = itech.ItM3905(world, serial or "800123020777710012")
+        supply = itech.ItM3905(world, serial or "800123020777710012", stage)
     elif model in ("keithley_2450", "keithley_2460"):
-        supply = keithley.Smu24xx(world, serial or "04412345", model[-4:])
+        supply = keithley.Smu24xx(world, serial or "04412345", model[-4:], stage)
     else:
         return None
-    world.listeners.append(supply.stage.keep)
     return scpi.LineServer(supply.answer)
 
 
@@ -181,7 +206,7 @@ async def serve(study: Any, bench: Any, *, parent: int | None = None) -> None:
     plan = plan_of(bench)
     world = make_world(study, bench)
     ended = asyncio.Event()
-    servers = {name: (port, _server_of(model, serial, world))
+    servers = {name: (port, _server_of(model, serial, world, name))
                for name, (port, model, serial) in plan.ports.items()}  # fmt: skip
     servers["clock"] = (plan.clock_port, LineServer(Control(world, ended.set).answer))
     for name, (port, server) in servers.items():

@@ -1,7 +1,8 @@
 """The power stage of a simulated supply, and the cell between its terminals.
 
 A supply has one output. Its cell is one row of the same kernel as the cycler's 256 channels; what
-the supply's own electronics watch is looked at every second, whatever the host does.
+the supply's own electronics watch is looked at every second, or at every tick of the world where
+that is shorter, whatever the host does.
 """
 
 import math
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from batterylab._kernels import _cellsim
 from batterylab.simulated import bank as b
-from batterylab.simulated.cell import MODES, STATE_COLUMNS, CellTruth, SimulatedCell, ZERO_degC
+from batterylab.simulated.cell import STATE_COLUMNS, CellTruth, SimulatedCell, ZERO_degC
 
 if TYPE_CHECKING:
     from batterylab.simulated.world import World
@@ -22,7 +23,7 @@ FOREVER_S = 1e12
 
 
 class PowerStage:
-    """One output that charges or discharges a cell; append `keep` to the world's listeners.
+    """One output that charges or discharges a cell, and moves with the world.
 
     Parameters
     ----------
@@ -31,8 +32,12 @@ class PowerStage:
 
     Attributes
     ----------
+    moment_s : float
+        Unix time up to which it has moved.
     watchers : list of callable
-        Called after every second of bench time.
+        Called after every step of time, with its length in s.
+    sticks : bool
+        A fault: the output relay does not open any more.
     """
 
     def __init__(self, world: "World") -> None:
@@ -40,14 +45,23 @@ class PowerStage:
         self.base = SimulatedCell(CellTruth())
         self.cell: Any = self.base.parameters[None, :].copy()
         self.state = np.zeros((1, STATE_COLUMNS))
-        self.fade = (np.zeros((1, MODES)), np.zeros((1, MODES)))
         self.run = np.zeros((1, b.RUN_COLUMNS))
         self.run[0, b.POLARITY] = 1.0
         self.seeds = np.ones(1, np.uint64)
         self.steps = np.full((1, 1, 4), -1.0)
         self.serial: str | None = None
         self.set_V = self.source_A = self.sink_A = 0.0
-        self.watchers: list[Callable[[], None]] = []
+        self.sticks = self._is_commanded_on = False
+        self.watchers: list[Callable[[float], None]] = []
+        self.moment_s = world.now_s
+        self._fades: dict[float, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+        self._ambient_K = np.zeros(1)
+        self._nothing = (
+            np.zeros((1, 6)), np.zeros((1, 1), np.int32), np.zeros((1, 1, 1, 5)),
+            np.zeros((1, 1)), np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32),
+            np.zeros((1, 1), np.int16),
+        )  # fmt: skip
+        world.movers.append(self.move)
 
     # -- hands -----------------------------------------------------------------------------
     def insert(self, serial: str, *, is_reversed: bool = False) -> None:
@@ -64,7 +78,7 @@ class PowerStage:
         self.cell[0] = cell.parameters
         self.state[0] = self.world.state_of(serial)
         self.world.shelf_state[serial] = self.state[0]
-        self.fade[0][0], self.fade[1][0] = cell.fades(1.0)
+        self._fades.clear()
         was_on = self.is_on
         self.run[0] = 0.0
         self.run[0, b.INSERTED] = 1.0
@@ -81,14 +95,24 @@ class PowerStage:
             self.serial = None
         self.run[0, b.INSERTED] = 0.0
 
+    def swap_leads(self) -> None:
+        """Put the cell back the other way round, whatever flows."""
+        self.run[0, b.POLARITY] *= -1.0
+        self.refresh()
+
     # -- output ----------------------------------------------------------------------------
     @property
     def is_on(self) -> bool:
-        """Whether the stage drives its terminals."""
+        """Whether the stage is told to drive its terminals; a relay that sticks drives on."""
+        return self._is_commanded_on
+
+    @property
+    def _drives(self) -> bool:
         return bool(self.run[0, b.STATUS] == b.RUNNING)
 
     def drive(self, voltage_V: float, source_A: float, sink_A: float) -> None:
         """Hold a voltage, with a limit for each direction; the cell decides which one counts."""
+        self._is_commanded_on = True
         self.set_V, self.source_A, self.sink_A = voltage_V, source_A, sink_A
         charges = voltage_V >= self.cell_V
         mode = b.MODE_NUMBERS["CHARGE" if charges else "DISCHARGE"]
@@ -97,9 +121,11 @@ class PowerStage:
         self.refresh()
 
     def release(self) -> None:
-        """Open the output."""
-        self.run[0, b.STATUS] = b.NEVER
-        self.refresh()
+        """Open the output, if its relay obeys."""
+        self._is_commanded_on = False
+        if not self.sticks:
+            self.run[0, b.STATUS] = b.NEVER
+            self.refresh()
 
     @property
     def cell_V(self) -> float:
@@ -116,7 +142,7 @@ class PowerStage:
     @property
     def current_A(self) -> float:
         """The current, charge positive."""
-        return float(self.run[0, b.CURRENT]) if self.serial is not None and self.is_on else 0.0
+        return float(self.run[0, b.CURRENT]) if self.serial is not None and self._drives else 0.0
 
     @property
     def temperature_degC(self) -> float:
@@ -135,27 +161,36 @@ class PowerStage:
         for column in (b.CURRENT, b.VOLTAGE, b.TRUE_CURRENT, b.TRUE_VOLTAGE):
             self.run[0, column] = after[0, column]
 
-    def _advance(self) -> None:
-        """Advance cell and meters by one second."""
-        ambient_K = np.array([self.world.air.actual_degC + ZERO_degC])
+    def _fade(self, step_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return what is left of the cell's modes after a step."""
+        if step_s not in self._fades:
+            n, p = self.world.cells[self.serial or ""].fades(step_s)
+            self._fades[step_s] = (n[None, :].copy(), p[None, :].copy())
+        return self._fades[step_s]
+
+    def _advance(self, step_s: float = 1.0) -> None:
+        """Advance cell and meters by a step of time."""
         base = self.base
+        self._ambient_K[0] = self.world.air.actual_degC + ZERO_degC
+        meter, counts, tests, temperature, amps, volts, states = self._nothing
         _cellsim.advance(
-            1, self.cell, self.state, *self.fade, base.weights, base.weights, base.curves,
-            base.tables.stoichiometry_step, base.electrolyte_curves,
-            base.tables.concentration_step, np.zeros((1, 6)), self.seeds, self.run, ambient_K,
-            self.steps, np.zeros((1, 1), np.int32), np.zeros((1, 1, 1, 5)), np.zeros((1, 1)),
-            np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32), np.zeros((1, 1), np.int16),
+            1, self.cell, self.state, *self._fade(step_s), base.weights, base.weights,
+            base.curves, base.tables.stoichiometry_step, base.electrolyte_curves,
+            base.tables.concentration_step, meter, self.seeds, self.run, self._ambient_K,
+            self.steps, counts, tests, temperature, amps, volts, states, step_s,
         )  # fmt: skip
 
-    def keep(
-        self, first_ms: int, amps: NDArray[np.float32], volts: NDArray[np.float32],
-        states: NDArray[np.int16],
-    ) -> None:  # fmt: skip
-        """Follow the world by the seconds that passed."""
-        for _ in range(len(amps)):
-            self._advance()
+    def move(self, seconds: float, now_s: float) -> None:
+        """Follow the world by the time that passed, up to a moment: in seconds, then the rest."""
+        left_s = seconds
+        while left_s > 1e-6:
+            step_s = 1.0 if left_s > 1.0 - 1e-6 else round(left_s, 3)
+            left_s -= step_s
+            self.moment_s = now_s - left_s
+            if self.serial is not None:
+                self._advance(step_s)
             for watch in self.watchers:
-                watch()
+                watch(step_s)
 
 
 def figure(value: float, digits: int) -> str:

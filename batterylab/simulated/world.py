@@ -6,6 +6,7 @@ The bench owns the clock. `advance` computes everything up to a time; nothing mo
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,13 @@ from batterylab.simulated import bank as b
 from batterylab.simulated.bank import Bank, ChannelErrors, stream
 from batterylab.simulated.cell import CellTruth, SimulatedCell, ZERO_degC
 
+if TYPE_CHECKING:
+    from batterylab.simulated.stage import PowerStage
+
 ROOM_degC = 23.0
 SHELF_SPREAD_K = 0.1
 SHIPPED_SOC = 0.30
+SUPPLY_TICK_s = 0.1
 
 
 @dataclass
@@ -44,12 +49,16 @@ class ChamberAir:
 
 @dataclass
 class Place:
-    """Where a channel of the bench is found: on the cycler, the scanner, a shelf."""
+    """Where a channel of the bench is found: on the cycler, the scanner, a shelf.
+
+    A channel of a supply has no `cycler_index` (-1); its `stage` holds the cell.
+    """
 
     name: str
     cycler_index: int
     scanner_channel: int
     shelf: int
+    stage: "PowerStage | None" = None
 
 
 @dataclass
@@ -68,6 +77,17 @@ class World:
         The channels of the bench.
     errors : ChannelErrors
         Of the cycler's channels.
+
+    Attributes
+    ----------
+    tick_s : float
+        How finely time passes; the frame's channels move in whole seconds all the same.
+    supplies : dict of str to PowerStage
+        By the name of the instrument.
+    listeners : list of callable
+        Get the frame's samples: time of the first in ms, currents, voltages, states.
+    movers : list of callable
+        Are told to move on: by a time in s, up to a moment as unix seconds.
     """
 
     seed: int
@@ -97,27 +117,60 @@ class World:
             for place in self.places
         }
         self.listeners: list[Callable[..., None]] = []
+        self.movers: list[Callable[[float, float], None]] = []
+        self.supplies: dict[str, PowerStage] = {}
+        self.tick_s = 1.0
+        self._ticks = self._seconds = 0
+        framed = [place for place in self.places if place.cycler_index >= 0]
+        self._framed = np.array([place.cycler_index for place in framed], int)
+        self._offset_K = np.array([self.offset_K[place.name] for place in framed])
+
+    def add_supply(self, channel: str, name: str) -> None:
+        """Let a channel be that of a supply: an instrument with one output, here its power stage.
+
+        Time passes in tenths of a second then: the host may step a supply as fast as that.
+        """
+        from batterylab.simulated.stage import PowerStage
+
+        self.supplies[name] = self._place(channel).stage = PowerStage(self)
+        self.tick_s = SUPPLY_TICK_s
 
     def advance(self, unix_s: float) -> None:
-        """Compute everything up to a time, in whole seconds; a past time changes nothing."""
-        seconds = int(unix_s - self.now_s)
-        while seconds > 0:
-            block = min(seconds, 60)
-            self.air.advance(block)
-            for place in self.places:
-                kelvin = self.air.actual_degC + self.offset_K[place.name] + ZERO_degC
-                self.bank.ambient_K[place.cycler_index] = kelvin
-            amps, volts, states = self.bank.advance(block)
-            first_ms = round((self.now_s - self.start_s + 1) * 1000)
+        """Compute everything up to a time, in whole ticks; a past time changes nothing."""
+        left = int((unix_s - self.start_s) / self.tick_s + 1e-6) - self._ticks
+        a_second = round(1.0 / self.tick_s)
+        while left > 0:
+            ahead = a_second - self._ticks % a_second  # first to the next whole second
+            block = min(left, ahead if ahead < a_second else 60 * a_second)
+            if a_second < block < 60 * a_second:
+                block -= block % a_second
+            self._move(block)
+            left -= block
+
+    def _move(self, ticks: int) -> None:
+        """Let all that there is move on by some ticks."""
+        self._ticks += ticks
+        now_s = self.start_s + self._ticks * self.tick_s
+        passed_s = ticks * self.tick_s
+        self.air.advance(passed_s)
+        for mover in self.movers:
+            mover(passed_s, now_s)
+        seconds = int(self._ticks * self.tick_s + 1e-6) - self._seconds
+        if seconds > 0:
+            self.bank.ambient_K[self._framed] = self.air.actual_degC + self._offset_K + ZERO_degC
+            amps, volts, states = self.bank.advance(seconds)
+            first_ms = 1000 * (self._seconds + 1)
+            self._seconds += seconds
             for listener in self.listeners:
                 listener(first_ms, amps, volts, states)
-            self.now_s += block
-            seconds -= block
+        self.now_s = now_s
 
     def state_of(self, serial: str) -> NDArray[np.float64]:
         """Return the state of a cell wherever it is."""
         if serial in self.seat_of:
-            return np.array(self.bank.state[self.by_name[self.seat_of[serial]].cycler_index])
+            place = self.by_name[self.seat_of[serial]]
+            state = place.stage.state[0] if place.stage else self.bank.state[place.cycler_index]
+            return np.array(state)
         if serial not in self.shelf_state:
             self.shelf_state[serial] = self.cells[serial].rest_state(SHIPPED_SOC, ROOM_degC)
         return self.shelf_state[serial]
@@ -131,10 +184,13 @@ class World:
             raise ValueError(f"{serial} sits in channel {self.seat_of[serial]}")
         if channel in self.seat_of.values():
             raise ValueError(f"channel {channel} is taken")
-        state = self.state_of(serial).copy()
-        self.bank.insert(
-            place.cycler_index, serial, self.cells[serial], state, is_reversed=is_reversed
-        )
+        if place.stage:
+            place.stage.insert(serial, is_reversed=is_reversed)
+        else:
+            state = self.state_of(serial).copy()
+            self.bank.insert(
+                place.cycler_index, serial, self.cells[serial], state, is_reversed=is_reversed
+            )
         self.seat_of[serial] = channel
 
     def remove(self, channel: str) -> None:
@@ -143,9 +199,12 @@ class World:
         serial = next((s for s, c in self.seat_of.items() if c == channel), None)
         if serial is None:
             raise ValueError(f"channel {channel} is empty")
-        if self.bank.run[place.cycler_index, b.STATUS] == b.RUNNING:
+        if place.stage.is_on if place.stage else self.bank.is_running(place.cycler_index):
             raise ValueError(f"channel {channel} is running")
-        self.shelf_state[serial] = self.bank.remove(place.cycler_index)
+        if place.stage:
+            place.stage.remove()
+        else:
+            self.shelf_state[serial] = self.bank.remove(place.cycler_index)
         del self.seat_of[serial]
 
     def probe(self, serial: str | None) -> None:
@@ -164,7 +223,10 @@ class World:
         place = self.by_scanner.get(scanner_channel)
         if place is None:
             return None
-        return self.bank.temperature_degC(place.cycler_index) + self.probe_error_K[place.name]
+        error_K = self.probe_error_K[place.name]
+        if place.stage:
+            return place.stage.temperature_degC + error_K
+        return self.bank.temperature_degC(place.cycler_index) + error_K
 
     def meter_reading(self) -> tuple[float, float] | None:
         """Return AC resistance in ohm and OCV in V of the probed cell, as the meter sees them."""
@@ -180,7 +242,8 @@ class World:
         sign = 1.0
         if self.probed in self.seat_of:
             place = self.by_name[self.seat_of[self.probed]]
-            sign = float(self.bank.run[place.cycler_index, b.POLARITY])
+            run = place.stage.run[0] if place.stage else self.bank.run[place.cycler_index]
+            sign = float(run[b.POLARITY])
         return ohm, sign * volts + 2e-5 * noise * draw.standard_normal()
 
 

@@ -33,7 +33,6 @@ def make(maker):
     world = World(1, START_s, {"A-1": CellTruth()}, [Place("1-1", 0, 101, 1)], IDEAL)
     one = maker(world)
     if hasattr(one, "stage"):
-        world.listeners.append(one.stage.keep)
         one.stage.insert("A-1")
     return one
 
