@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
 from batterylab.errors import BatterylabError
 
@@ -29,6 +29,7 @@ UNITS: dict[str, tuple[str, float]] = {
     "K": ("temperature_difference_K", 1.0),
     "%": ("percent", 1.0), "g": ("mass_g", 1.0), "kg": ("mass_g", 1e3),
     "C": ("rate_C", 1.0),
+    "mHz": ("frequency_Hz", 1e-3), "Hz": ("frequency_Hz", 1.0), "kHz": ("frequency_Hz", 1e3),
     "samples": ("samples", 1.0), "sample": ("samples", 1.0),
 }  # fmt: skip
 
@@ -151,6 +152,14 @@ def parse_as(text: object, name: str) -> float:
     )
 
 
+def _text(name: str) -> WithJsonSchema:
+    """Return what an editor shall know of a quantity: it is a text with a unit."""
+    return WithJsonSchema({
+        "type": "string", "description": f"a {name.rpartition('_')[0] or name} with its unit",
+        "examples": [example_of(name)],
+    })  # fmt: skip
+
+
 def _validator(name: str) -> BeforeValidator:
     def validate(text: object) -> float:
         try:
@@ -161,15 +170,18 @@ def _validator(name: str) -> BeforeValidator:
     return BeforeValidator(validate)
 
 
-Voltage_V = Annotated[float, _validator("voltage_V")]
-Current_A = Annotated[float, _validator("current_A")]
-Capacity_Ah = Annotated[float, _validator("capacity_Ah")]
-Energy_Wh = Annotated[float, _validator("energy_Wh")]
-Power_W = Annotated[float, _validator("power_W")]
-Duration_s = Annotated[float, _validator("duration_s")]
-Temperature_degC = Annotated[float, _validator("temperature_degC")]
-TemperatureDifference_K = Annotated[float, _validator("temperature_difference_K")]
-Resistance_ohm = Annotated[float, _validator("resistance_ohm")]
-Percent = Annotated[float, _validator("percent")]
-Rate_C = Annotated[float, _validator("rate_C")]
-Samples = Annotated[float, _validator("samples")]
+Voltage_V = Annotated[float, _validator("voltage_V"), _text("voltage_V")]
+Current_A = Annotated[float, _validator("current_A"), _text("current_A")]
+Capacity_Ah = Annotated[float, _validator("capacity_Ah"), _text("capacity_Ah")]
+Energy_Wh = Annotated[float, _validator("energy_Wh"), _text("energy_Wh")]
+Power_W = Annotated[float, _validator("power_W"), _text("power_W")]
+Duration_s = Annotated[float, _validator("duration_s"), _text("duration_s")]
+Temperature_degC = Annotated[float, _validator("temperature_degC"), _text("temperature_degC")]
+TemperatureDifference_K = Annotated[
+    float, _validator("temperature_difference_K"), _text("temperature_difference_K")
+]
+Resistance_ohm = Annotated[float, _validator("resistance_ohm"), _text("resistance_ohm")]
+Percent = Annotated[float, _validator("percent"), _text("percent")]
+Rate_C = Annotated[float, _validator("rate_C"), _text("rate_C")]
+Samples = Annotated[float, _validator("samples"), _text("samples")]
+Frequency_Hz = Annotated[float, _validator("frequency_Hz"), _text("frequency_Hz")]

@@ -291,15 +291,32 @@ def _keys_in_file(location: tuple[str | int, ...], document: YamlDocument) -> Pa
             data, keys = data[str(key)], (*keys, key)
         elif isinstance(data, list) and isinstance(key, int) and key < len(data):
             data, keys = data[key], (*keys, key)
-        elif position == len(location) - 1:
+        elif position == len(location) - 1 and isinstance(data, dict):
             keys = (*keys, key)
     return keys
 
 
 def _near(word: str, keys: Sequence[str | int], model: type[BaseModel]) -> str:
-    names = _field_names(model)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else "remove it"
+    beside = [info.alias or name for part in _models_at(keys[:-1], model)
+              for name, info in part.model_fields.items()]  # fmt: skip
+    for names in (beside, _field_names(model)):
+        others = [name for name in names if name != word]
+        near = difflib.get_close_matches(word, others, n=1, cutoff=0.5)
+        if near:
+            return f"did you mean {near[0]!r}?"
+    return "remove it"
+
+
+def _models_at(keys: Sequence[str | int], model: type[BaseModel]) -> list[type[BaseModel]]:
+    """Return the models that may stand at a place of a file."""
+    models = [model]
+    for key in keys:
+        if isinstance(key, str):
+            models = [
+                inner for part in models for name, info in part.model_fields.items()
+                if key in (info.alias, name) for inner in _models_in(info.annotation)
+            ]  # fmt: skip
+    return models
 
 
 def _field_names(model: type[BaseModel], seen: set[type] | None = None) -> list[str]:

@@ -59,8 +59,7 @@ class Attendant:
                 self.journal.event(
                     run.entry.name, "segment", index=self.frame.index_of(run), at_s=now_s,
                     first=running.first_index, cycle=running.segment.cycle,
-                    steps=[{k: None if isinstance(v, float) and math.isnan(v) else v
-                            for k, v in vars(step).items()} for step in running.segment.steps],
+                    steps=[step.head() for step in running.segment.steps],
                 )  # fmt: skip
 
     # -- each look ---------------------------------------------------------------------------

@@ -1,19 +1,25 @@
 """What a cycler must know to carry out a segment by itself, safely, if the host should die.
 
-Each step is bounded in time, and a step that must end otherwise fails when its time is up.
+Each step is bounded in time, and a step that must end otherwise fails when its time is up. What
+the cycler cannot watch (`protocol.ends.is_onboard`) is left out here: the runner watches it, and
+these sequences are the net below.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from batterylab.drivers.roles import OnboardStep, OnboardTest
-from batterylab.protocol import Segment, Step
+from batterylab.errors import BatterylabError
+from batterylab.protocol import End, Segment, Step, ends
+from batterylab.protocol.ends import is_onboard
 
 #: a hold's current is not judged before this: the first seconds of a step may be small
-SETTLE_s = 5
+SETTLE_s = round(ends.SETTLE_s)
 #: a discharge that ends at a voltage is driven a little beyond it, so that it arrives
 BEYOND_V = 0.01
 #: a charge that ends at a voltage holds there; it has arrived when it is this near
 NEAR_V = 0.0005
+_KINDS = {"voltage_V": "VOLT", "current_A": "CURR", "power_W": "POWER", "capacity_Ah": "AMPH",
+          "energy_Wh": "WATTH"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,28 +48,75 @@ def compile_segment(segment: Segment, guards: Guards) -> list[OnboardStep]:
     Returns
     -------
     list of OnboardStep
-        As many as the segment has steps.
+        As many as the segment has steps; as many as it has points for a profile, which makes a
+        segment of its own.
+
+    Raises
+    ------
+    BatterylabError
+        If a step holds something else than a current or a voltage.
     """
-    return [_compile(step, guards) for step in segment.steps]
+    return [made for step in segment.steps for made in _compile(step, guards)]
 
 
-def _compile(step: Step, guards: Guards) -> OnboardStep:
-    if step.kind == "rest":
-        return OnboardStep("REST", step.duration_s, 0.0, 0.0, ())
-    charges = step.current_A > 0
+def _compile(step: Step, guards: Guards) -> list[OnboardStep]:
+    if step.mode == "rest":
+        return [OnboardStep("REST", step.duration_s, 0.0, 0.0, ())]
+    if step.mode == "profile":
+        return _profile(step, guards)
+    if step.mode not in ("current", "voltage"):
+        raise BatterylabError(
+            f"{step.path}: the cycler holds no constant {step.mode}",
+            hint="a rate, or a host-stepped supply",
+        )
+    return [_driven(step, guards, step.current_A, step.duration_s)]
+
+
+def _driven(step: Step, guards: Guards, amps: float, seconds: int) -> OnboardStep:
+    charges = amps > 0
+    limit_V = step.voltage_V
     tests = [
         OnboardTest("VOLT_GE", guards.voltage_V[1], "AFTER", 0, "FAIL"),
         OnboardTest("VOLT_LE", guards.voltage_V[0], "AFTER", 0, "FAIL"),
     ]
-    limit_V = step.voltage_V
-    if step.hold_until_A is not None:
-        tests.append(OnboardTest("CURR_LE", step.hold_until_A, "AFTER", SETTLE_s, "NEXT"))
-    elif charges:
-        tests.append(OnboardTest("VOLT_GE", limit_V - NEAR_V, "AFTER", 0, "NEXT"))
-    else:
-        tests.append(OnboardTest("VOLT_LE", limit_V, "AFTER", 0, "NEXT"))
+    tests += [_test(step, end) for end in (*step.ends, *step.stops) if is_onboard(step, end)]
+    if step.ends_at_voltage and not charges:
         limit_V = max(limit_V - BEYOND_V, guards.voltage_V[0])
     if not step.is_fixed:
-        tests.append(OnboardTest("CURR_GE", 0.0, "AT", step.duration_s, "FAIL"))
-    mode = "CHARGE" if charges else "DISCHARGE"
-    return OnboardStep(mode, step.duration_s, abs(step.current_A), limit_V, tuple(tests))
+        tests.append(OnboardTest("CURR_GE", 0.0, "AT", seconds, "FAIL"))
+    return OnboardStep("CHARGE" if charges else "DISCHARGE", seconds, abs(amps), limit_V,
+                       tuple(tests))  # fmt: skip
+
+
+def _test(step: Step, end: End) -> OnboardTest:
+    above = end.relation == "above"
+    value = end.value
+    if end.quantity == "voltage_V" and above and value == step.voltage_V:
+        value -= NEAR_V
+    may_rise = end.quantity in ("current_A", "power_W") and not above
+    return OnboardTest(
+        f"{_KINDS[end.quantity]}_{'GE' if above else 'LE'}", value, "AFTER",
+        SETTLE_s if may_rise else 0, "FAIL" if end.then == "fail" else "NEXT",
+    )  # fmt: skip
+
+
+def _profile(step: Step, guards: Guards) -> list[OnboardStep]:
+    """Return a profile of currents, one step a point."""
+    points = step.points
+    if points is None or points.quantity != "current_A":
+        raise BatterylabError(f"{step.path}: the cycler follows no profile of power",
+                              hint="a profile of current, or a host-stepped supply")  # fmt: skip
+    edges = [*points.time_s, points.length_s]
+    if any(edge != round(edge) for edge in edges):
+        raise BatterylabError(f"{step.path}: the cycler steps by whole seconds",
+                              hint="times of whole seconds, or a host-stepped supply")  # fmt: skip
+    pieces = zip(points.value, edges[:-1], edges[1:], strict=True)
+    return [_point(step, guards, value, round(end - begin)) for value, begin, end in pieces]
+
+
+def _point(step: Step, guards: Guards, amps: float, seconds: int) -> OnboardStep:
+    """Return one point; its voltage is the cell's, where the cycler holds until the host acts."""
+    if amps == 0:
+        return OnboardStep("REST", seconds, 0.0, 0.0, ())
+    low, high = (end.value for end in step.ends[:2])
+    return replace(_driven(step, guards, amps, seconds), voltage_V=high if amps > 0 else low)

@@ -67,6 +67,7 @@ def show(name: str, study: Path | None, as_json: bool) -> None:
     """Show protocol P in plain numbers for a cell type (5 Ah if no study is given)."""
     from batterylab.cli import echo_json
     from batterylab.protocol import load
+    from batterylab.protocol.spoken import describe, stop_text
 
     kind, search = _cell_type(study)
     found = load(name, search)
@@ -87,7 +88,10 @@ def show(name: str, study: Path | None, as_json: bool) -> None:
     if resolved.temperature_degC is not None:
         click.echo(f"chamber: {resolved.temperature_degC:g} ± {resolved.within_K:g} °C, "
                    f"soak {resolved.soak_s / 3600:g} h")  # fmt: skip
-    _echo_nodes(data["nodes"], 0)
+    for stop in resolved.stops:
+        click.echo(stop_text(stop))
+    for line in describe(resolved.nodes, resolved.stops):
+        click.echo(line)
     click.echo(_length(resolved))
     for figure in data["figures"]:
         click.echo(f"figure {figure['mark']}: {figure['what']}: {figure['value']}")
@@ -98,36 +102,6 @@ def show(name: str, study: Path | None, as_json: bool) -> None:
 def _length(resolved: "Resolved") -> str:
     expected, longest = resolved.expected_s() / 3600, resolved.longest_s() / 3600
     return f"about {expected:.1f} h, at most {longest:.1f} h, without soak"
-
-
-def _echo_nodes(nodes: list[dict[str, Any]], depth: int) -> None:
-    indent = "  " * depth
-    for node in nodes:
-        if node["type"] == "step":
-            click.echo(indent + _step_line(node))
-        elif node["type"] == "repeat":
-            click.echo(f"{indent}{node['times']} times:")
-            _echo_nodes(node["body"], depth + 1)
-        else:
-            click.echo(
-                f"{indent}until the last {node['last']} {node['measure']} lie within "
-                f"{node['within_Ah']:.4g} Ah, at most {node['at_most']} times:"
-            )
-            _echo_nodes(node["body"], depth + 1)
-
-
-def _step_line(step: dict[str, Any]) -> str:
-    if step["kind"] == "rest":
-        return f"rest       {step['duration_s']} s"
-    text = f"{step['kind']:<10} {step['current_A']:+.4g} A"
-    if step["to_soc_percent"] is not None:
-        text += f" to {step['to_soc_percent']:g} % SOC"
-    elif not step["is_fixed"]:
-        text += f" to {step['voltage_V']:g} V"
-    if step["hold_until_A"] is not None:
-        text += f", hold until {step['hold_until_A']:.4g} A"
-    text += f", {'for' if step['is_fixed'] else 'at most'} {step['duration_s']} s"
-    return text + (f"   -> {step['measure']}" if step["measure"] else "")
 
 
 @protocol.command()

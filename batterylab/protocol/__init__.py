@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batterylab.cells import CellType
-from batterylab.errors import BatterylabError
+from batterylab.errors import BatterylabError, ProblemsError
+from batterylab.protocol.expand import expand
+from batterylab.protocol.form import End, If, Mark, Repeat, Resolved, Step, Until
 from batterylab.protocol.language import SCHEMA, ProtocolFile
-from batterylab.protocol.progress import Progress, Segment, all_segments
-from batterylab.protocol.resolve import Repeat, Resolved, Resolver, Step, Until
+from batterylab.protocol.progress import Outcome, Progress, Segment, all_segments
+from batterylab.protocol.resolve import Resolver
 from batterylab.yamlfile import YamlDocument, load_yaml, validate
 
 __all__ = [
-    "SCHEMA", "Progress", "Protocol", "Repeat", "Resolved", "Segment", "Step", "Until",
-    "all_segments", "folders", "load", "names",
+    "SCHEMA", "End", "If", "Mark", "Outcome", "Progress", "Protocol", "Repeat", "Resolved",
+    "Segment", "Step", "Until", "all_segments", "folders", "load", "names", "read",
 ]  # fmt: skip
 
 
@@ -92,16 +94,36 @@ def load(name: str | Path, search: Sequence[Path] = ()) -> Protocol:
         With every mistake in the file.
     """
     text = str(name)
-    if text.endswith((".yaml", ".yml")):
-        path = Path(name)
-    else:
-        known = names(search)
-        if text not in known:
-            import difflib
+    path = Path(name) if text.endswith((".yaml", ".yml")) else _find(text, search)
+    return read(load_yaml(path), search)
 
-            near = difflib.get_close_matches(text, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-            raise BatterylabError(f"there is no protocol {text!r}", hint=hint)
-        path = known[text]
-    document = load_yaml(path)
-    return Protocol(path, validate(document, ProtocolFile), document)
+
+def _find(name: str, search: Sequence[Path]) -> Path:
+    known = names(search)
+    if name not in known:
+        import difflib
+
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        raise BatterylabError(f"there is no protocol {name!r}", hint=hint)
+    return known[name]
+
+
+def read(document: YamlDocument, search: Sequence[Path] = ()) -> Protocol:
+    """Check a protocol that has been read; see `load`.
+
+    Parameters
+    ----------
+    document : YamlDocument
+        The file.
+    search : sequence of Path
+        Folders in which protocols that it calls are looked for first.
+    """
+    expanded, problems = expand(document, lambda name: load_yaml(_find(name, search)))
+    try:
+        file = validate(expanded, ProtocolFile)
+    except ProblemsError as error:
+        raise ProblemsError(list(dict.fromkeys([*problems, *error.problems]))) from None
+    if problems:
+        raise ProblemsError(problems)
+    return Protocol(document.path, file, expanded)

@@ -3,12 +3,11 @@
 Measures settle at once, and every full charge and discharge moves the nominal capacity.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from batterylab.protocol.progress import Progress
-from batterylab.protocol.resolve import Node, Repeat, Resolved, Step, Until
+from batterylab.protocol.form import Node, Resolved, Step, Until, children
+from batterylab.protocol.progress import Progress, imagined
 
 
 @dataclass(frozen=True)
@@ -40,17 +39,11 @@ class FlatStep:
 def flat(resolved: Resolved) -> Iterator[FlatStep]:
     """Yield every step in the order in which it is carried out."""
     progress = Progress(resolved)
-    nominal_Ah = resolved.cell_type.nominal_capacity_Ah
     while progress.current is not None:
         segment = progress.current
-        moved_Ah = []
         for step in segment.steps:
             yield FlatStep(step, segment.cycle, segment.stop_after_Ah)
-            size_Ah = segment.stop_after_Ah or nominal_Ah
-            if step.is_fixed:
-                size_Ah = min(size_Ah, abs(step.current_A) * step.duration_s / 3600.0)
-            moved_Ah.append(math.copysign(size_Ah, step.current_A) if step.current_A else 0.0)
-        progress.finish(moved_Ah)
+        progress.finish(imagined(segment, resolved))
 
 
 def until_nodes(nodes: tuple[Node, ...]) -> Iterator[Until]:
@@ -58,5 +51,5 @@ def until_nodes(nodes: tuple[Node, ...]) -> Iterator[Until]:
     for node in nodes:
         if isinstance(node, Until):
             yield node
-        if isinstance(node, Until | Repeat):
-            yield from until_nodes(node.body)
+        for body in children(node):
+            yield from until_nodes(body)

@@ -232,11 +232,9 @@ def test_rates_of_the_standards_refer_to_the_rated_capacity(tmp_path, rate, amps
 def test_the_document_names_every_key():
     text = (Path(__file__).parents[2] / "docs" / "protocols.md").read_text()
     words = set(re.findall(r"\w+", text))
-    parts = [language.ProtocolFile, language.Drive, language.Rest, language.Repeat, language.Until,
-             language.StepEntry, language.Chamber, language.Stop, language.Record, language.Moves,
-             language.Figure]  # fmt: skip
+    parts = [getattr(language, name) for name in language.__all__ if name != "SCHEMA"]
     keys = {info.alias or name for part in parts for name, info in part.model_fields.items()}
-    assert keys <= words
+    assert {key for key in keys if key not in words and f"`{key}`" not in text} == set()
     plain = load("capacity_resistance").resolve(CELL).to_dict()
     assert set(plain) <= words
     assert {key for node in plain["nodes"] for key in node} <= words
@@ -244,10 +242,22 @@ def test_the_document_names_every_key():
     assert "until: {measure: capacity" in example
 
 
-def test_the_documents_example_is_a_protocol(tmp_path):
-    text = (Path(__file__).parents[2] / "docs" / "protocols.md").read_text()
-    example = re.search(r"```yaml\n(schema: .*?)```", text, re.DOTALL)[1]
-    assert len(list(resolved(tmp_path, example).steps())) == 8
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocols.md").read_text()
+EXAMPLES = re.findall(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=[e.split("\n")[0][:30] for e in EXAMPLES])
+def test_every_example_of_the_document_is_taken(tmp_path, example):
+    if not example.startswith("schema:"):
+        first = "- charge: {rate: C/3, until: v_max, hold_until: C/20, at_most: 5 h}\n"
+        example = "schema: batterylab.protocol/1\nname: p\nsteps:\n" + "".join(
+            f"  {line}\n" for line in (first + example).splitlines()
+        )
+    cell = CELL.model_copy(update={"current": type(CELL.current)(
+        max_charge="10 A", max_discharge="15 A")})  # fmt: skip
+    plain = load(written(tmp_path, example)).resolve(cell)
+    assert len(list(plain.steps())) >= 2
+    assert 0 < plain.expected_s() <= plain.longest_s()
 
 
 # -- whatever is written ---------------------------------------------------------------------

@@ -20,7 +20,7 @@ from batterylab.protocol.convert.losses import (
     own_intervals_lost,
 )
 from batterylab.protocol.flat import FlatStep, flat
-from batterylab.protocol.resolve import Node, Repeat, Resolved, Step
+from batterylab.protocol.form import If, Node, Repeat, Resolved, Step, Until
 
 _LOST_HOLD = "hold_until: charge and hold are two steps, each with the whole time"
 
@@ -55,6 +55,10 @@ def _looped(nodes: tuple[Node, ...], prefix: str = "loop") -> Iterator[dict[str,
     for number, node in enumerate(nodes):
         if isinstance(node, Step):
             yield from _entries(FlatStep(node, 0))
+            continue
+        if not isinstance(node, Repeat | Until):
+            if isinstance(node, If):
+                raise BatterylabError(f"{node.measure}: unicycler knows no `if`")
             continue
         tag = f"{prefix}-{number}"
         times = node.times if isinstance(node, Repeat) else node.last
