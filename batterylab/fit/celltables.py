@@ -24,7 +24,7 @@ from batterylab.errors import BatterylabError
 from batterylab.pybamm_border import parameter_values, pybamm, scalars_of
 
 #: counts up when what is sampled changes
-TABLES_VERSION = 1
+TABLES_VERSION = 2
 ARRAYS = ("potential_V", "entropy_V_K", "exchange_A_m2", "diffusivity_m2_s",
           "salt_diffusivity_m2_s", "conductivity_S_m", "chi")  # fmt: skip
 STOICHIOMETRY_POINTS = 8001
@@ -37,6 +37,8 @@ FULL_CELLS = (
     "ORegan2022", "Prada2013", "Ramadass2004",
 )  # fmt: skip
 DIFFUSIVITY_POINTS = 2001
+#: of a set that names none; that of all others that PyBaMM ships
+DOUBLE_LAYER_F_m2 = 0.2
 #: over which the temperature and concentration dependences are checked
 SPAN_K = 15.0
 
@@ -228,6 +230,8 @@ def _cell_numbers(sample: _Sampler) -> dict[str, float]:
     found = {
         "area_m2": sample.number(p.L_y * p.L_z * p.n_electrodes_parallel),
         "start_mol_m3": sample.number(p.c_e_init_av),
+        "reference_K": sample.number(p.T_ref),
+        "transference_start": float(sample(p.t_plus, sample.number(p.c_e_init_av), T)[0]),
         "contact_ohm": plain.get("Contact resistance [Ohm]", 0.0),
         "capacity_Ah": plain["Nominal cell capacity [A.h]"],
         "voltage_min_V": plain["Lower voltage cut-off [V]"],
@@ -247,6 +251,8 @@ def _cell_numbers(sample: _Sampler) -> dict[str, float]:
         found[f"active_{key}"] = active
         found[f"radius_{key}_m"] = plain[f"{word} particle radius [m]"]
         found[f"largest_{key}_mol_m3"] = sample.number(part.prim.c_max)
+        double = f"{name} double-layer capacity [F.m-2]"
+        found[f"double_layer_{key}_F_m2"] = plain.get(double, DOUBLE_LAYER_F_m2)
         initial = plain[f"Initial concentration in {word.lower()} electrode [mol.m-3]"]
         found[f"start_{key}"] = initial / found[f"largest_{key}_mol_m3"]
         solid = sample.number(part.sigma(sample.module.Scalar(0.5), sample.module.Scalar(T)))
