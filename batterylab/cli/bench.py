@@ -72,7 +72,9 @@ def check(place: Path, as_json: bool) -> None:
 
 @bench.command()
 @PLACE
-def simulate(place: Path) -> None:
+@click.option("--real-time", is_flag=True,
+              help="Time passes as on the wall, for a bench.yaml without `clock`.")  # fmt: skip
+def simulate(place: Path, real_time: bool) -> None:
     """Serve the bench's instruments on this machine until Ctrl-C, with a study's cells."""
     from batterylab.errors import BatterylabError
     from batterylab.simulated.process import run
@@ -84,7 +86,50 @@ def simulate(place: Path) -> None:
             hint="`batterylab study init DIR` writes one",
         )
     click.echo("the simulated bench runs; Ctrl-C ends it", err=True)
-    run(study.path)
+    run(study.path, real_time=real_time)
+
+
+@bench.command()
+@PLACE
+@click.argument("instrument")
+@click.argument("kind")
+@click.option("--on", default="", metavar="REGEX", help="Only at a line that contains this.")
+@click.option("--times", default=1, show_default=True, help="At how many lines.")
+@click.option("--delay", "delay_s", default=0.3, show_default=True, metavar="SECONDS",
+              help="How late, or how long busy.")  # fmt: skip
+@click.option("--code", default="", help="What stands for a figure (over-range, dead channel).")
+@click.option("--channel", type=int, help="Whose relay or leads, of a frame: 101.")
+def fault(
+    place: Path, instrument: str, kind: str, on: str, times: int, delay_s: float, code: str,
+    channel: int | None,
+) -> None:  # fmt: skip
+    """Let an INSTRUMENT of a simulated bench fail; docs/bench.md lists each KIND of fault.
+
+    late, lost, garbage, "wrong terminator", partial, closed, over-range, "dead channel", busy,
+    "power cycle", "local control", "relay stuck", "wrong polarity", unplugged.
+    """
+    more = {} if channel is None else {"channel": channel}
+    _ask(place, "fault", instrument=instrument, kind=kind, on=on, times=times, delay_s=delay_s,
+         code=code, **more)  # fmt: skip
+    click.echo(f"{instrument}: {kind}", err=True)
+
+
+@bench.command()
+@PLACE
+@click.argument("instrument")
+def mend(place: Path, instrument: str) -> None:
+    """Let an INSTRUMENT of a simulated bench be well again: plugged in, without faults to come."""
+    _ask(place, "mend", instrument=instrument)
+
+
+def _ask(place: Path, what: str, **arguments: object) -> None:
+    from batterylab.simulated.process import control_of
+
+    control = control_of(place if place.is_dir() else place.parent)
+    try:
+        control.ask(what, **arguments)
+    finally:
+        control.close()
 
 
 @bench.command()

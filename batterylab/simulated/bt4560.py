@@ -57,6 +57,10 @@ class Bt4560(ScpiInstrument):
         self._defaults()
         self.frequency_Hz, self.event_status = 1.0, POWER_ON
 
+    def swap_leads(self) -> None:
+        """Turn the pins round: the voltage reads negative."""
+        self.world.probe_polarity *= -1.0
+
     def press_local(self) -> None:
         """Press the LOCAL key: continuous measurement comes on again."""
         self.is_continuous = True

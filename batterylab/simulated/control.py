@@ -2,8 +2,10 @@
 
 One JSON object a line, one answer a line. ``{"do": "time"}`` and
 ``{"do": "advance", "to": unix_s}`` answer ``{"time": unix_s}``; ``insert``, ``remove`` and
-``probe`` do what a technician does, ``truth`` tells what a cell really is, ``stop`` ends the
-bench. Whatever cannot be done is answered with ``{"error": text}``.
+``probe`` do what a technician does, ``truth`` tells what a cell really is and ``flows`` which
+current flows in each channel, whatever its instrument says; ``fault`` and ``mend`` let an
+instrument fail and be well again; ``stop`` ends the bench. Whatever cannot be done is answered
+with ``{"error": text}``.
 """
 
 import asyncio
@@ -16,6 +18,7 @@ from batterylab.errors import BatterylabError
 from batterylab.simulated.scpi import LineServer
 
 if TYPE_CHECKING:
+    from batterylab.simulated.faults import FaultyServer
     from batterylab.simulated.world import World
 
 #: nothing on a bench takes longer at once than this
@@ -32,11 +35,17 @@ class Control:
         The world behind the instruments.
     stopped : callable, optional
         Called when the bench is told to stop.
+    instruments : dict of str to FaultyServer, optional
+        That can fail, by name.
     """
 
-    def __init__(self, world: "World", stopped: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, world: "World", stopped: Callable[[], None] | None = None,
+        instruments: "dict[str, FaultyServer] | None" = None,
+    ) -> None:  # fmt: skip
         self.world = world
         self.stopped = stopped
+        self.instruments = instruments or {}
         self.actions: dict[str, Callable[[dict[str, Any]], Answer]] = {
             "time": self._time,
             "advance": self._advance,
@@ -44,6 +53,9 @@ class Control:
             "remove": self._remove,
             "probe": self._probe,
             "truth": self._truth,
+            "flows": self._flows,
+            "fault": self._fault,
+            "mend": self._mend,
             "stop": self._stop,
         }
 
@@ -103,6 +115,30 @@ class Control:
             "ocv_V": cell.open_circuit_voltage_V(self.world.state_of(serial)),
             "channel": self.world.seat_of.get(serial),
         }
+
+    def _flows(self, request: dict[str, Any]) -> Answer:
+        _take(request)
+        return {"time": self.world.now_s, "current_A": self.world.flows_A()}
+
+    def _fault(self, request: dict[str, Any]) -> Answer:
+        options = {key: request.pop(key) for key in ("times", "delay_s", "code", "channel")
+                   if key in request}  # fmt: skip
+        request.setdefault("on", "")
+        name, kind, on = _take(request, instrument=str, kind=str, on=str)
+        self._instrument(name).inject(kind, on, **options)
+        return {"instrument": name, "kind": kind}
+
+    def _mend(self, request: dict[str, Any]) -> Answer:
+        (name,) = _take(request, instrument=str)
+        self._instrument(name).clear()
+        return {"instrument": name}
+
+    def _instrument(self, name: str) -> "FaultyServer":
+        if name not in self.instruments:
+            raise ValueError(
+                f"there is no instrument {name!r}; known: {', '.join(self.instruments)}"
+            )
+        return self.instruments[name]
 
     def _stop(self, request: dict[str, Any]) -> Answer:
         _take(request)

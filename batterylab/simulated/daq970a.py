@@ -47,6 +47,7 @@ class Daq970a(ScpiInstrument):
             queue_length=LONGEST_QUEUE, signed_zero=True,
         )  # fmt: skip
         self.world = world
+        self.open_relays: set[int] = set()
         self._defaults()
         self._commands()
 
@@ -82,6 +83,10 @@ class Daq970a(ScpiInstrument):
         """Switch it off and on: scan list and formats are gone."""
         self.errors.clear()
         self._defaults()
+
+    def stick_relay(self, channel: int = 0) -> None:
+        """Let the relay of a channel not close any more: the first of the scan if none is named."""
+        self.open_relays.add(channel or min(self.scan, default=101))
 
     def _option(self, keyword: str) -> None:
         name = keyword.upper()
@@ -154,7 +159,7 @@ class Daq970a(ScpiInstrument):
 
     def _measure(self, channel: int) -> float:
         degC = self.world.thermocouple_degC(channel)
-        if degC is None:
+        if degC is None or channel in self.open_relays:
             return OVERLOAD
         if channel in self.thermocouples:
             return degC

@@ -42,7 +42,7 @@ class P300:
     def __init__(self, world: "World") -> None:
         self.world = world
         self.codes: list[int] = []
-        self.is_protected = False
+        self.is_protected = self.is_stuck = False
         self._power_on()
 
     def _power_on(self) -> None:
@@ -55,6 +55,10 @@ class P300:
     def power_cycle(self) -> None:
         """Switch it off and on: it stands by."""
         self._power_on()
+
+    def stick_relay(self) -> None:
+        """Weld its main contactor: it goes on as it does now, whatever it is told."""
+        self.is_stuck = True
 
     def press_local(self) -> None:
         """Set another temperature on its panel, as a hurried colleague does."""
@@ -96,6 +100,8 @@ class P300:
             raise Refused("CONT NOT READY-1")
         if mode not in ("OFF", "STANDBY", "CONSTANT"):
             raise Refused("PARA ERR")
+        if self.is_stuck:
+            return
         self.mode = mode
         self.world.air.is_running = mode == "CONSTANT"
 

@@ -4,21 +4,28 @@
 fail. Faults of the link change a reply on its way; faults of the instrument change what it is.
 """
 
-import asyncio
 import re
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from batterylab.simulated.scpi import LineServer
+from batterylab.simulated.scpi import LineServer, Talk
 
 #: what a fault does to the reply to a line
 LINK_FAULTS = ("late", "lost", "garbage", "wrong terminator", "partial", "closed")
 #: what a fault makes of the figures in a reply
 FIGURE_FAULTS = ("over-range", "dead channel")
 #: what a fault makes of the instrument, before it sees the line
-INSTRUMENT_FAULTS = ("busy", "power cycle", "local control")
-FAULTS = (*LINK_FAULTS, *FIGURE_FAULTS, *INSTRUMENT_FAULTS)
+INSTRUMENT_FAULTS = ("busy", "power cycle", "local control", "relay stuck", "wrong polarity")
+#: lasts until `mend`, and begins at once
+UNPLUGGED = "unplugged"
+FAULTS = (*LINK_FAULTS, *FIGURE_FAULTS, *INSTRUMENT_FAULTS, UNPLUGGED)
+#: what an instrument must be able to have happen to it
+NEEDS = {"power cycle": "power_cycle", "local control": "press_local",
+         "relay stuck": "stick_relay", "wrong polarity": "swap_leads"}  # fmt: skip
+MOST_SEEN = 10_000
+LONGEST_DELAY_s = 3600.0
 #: SCPI's codes for infinity and for not-a-number
 CODES = {"over-range": "+9.90000000E+37", "dead channel": "+9.91000000E+37"}
 GARBAGE = b"\x00\xff#?!\x7f\xb6"
@@ -35,6 +42,8 @@ class Fault:
         One of `FAULTS`.
     on : str
         Regular expression that a line must contain.
+    channel : int or None
+        Which one's relay or leads, of an instrument with several; its first if not given.
     times : int
         On how many lines.
     delay_s : float
@@ -48,10 +57,17 @@ class Fault:
     times: int = 1
     delay_s: float = 0.3
     code: str = ""
+    channel: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in FAULTS:
             raise ValueError(f"unknown fault {self.kind!r}; known: {', '.join(FAULTS)}")
+        if not (self.times >= 1 and 0.0 <= self.delay_s <= LONGEST_DELAY_s):
+            raise ValueError(f"times is at least 1, delay_s 0 to {LONGEST_DELAY_s:g}")
+        try:
+            re.compile(self.on)
+        except re.error as error:
+            raise ValueError(f"on: {self.on!r} is no regular expression: {error}") from None
 
 
 class FaultyServer(LineServer):
@@ -67,9 +83,11 @@ class FaultyServer(LineServer):
     Attributes
     ----------
     seen : list of str
-        Every line that came in.
+        The lines that came in; the oldest of very many are forgotten.
     struck : int
         How many lines met a fault.
+    is_unplugged : bool
+        Whether it is off the net: whoever connects is hung up on.
     """
 
     def __init__(self, server: LineServer, instrument: Any = None) -> None:
@@ -78,6 +96,7 @@ class FaultyServer(LineServer):
         self.waiting: deque[Fault] = deque()
         self.seen: list[str] = []
         self.struck = 0
+        self.is_unplugged = False
         self._busy_until_s = 0.0
 
     def inject(self, kind: str, on: str = "", **options: Any) -> None:
@@ -89,15 +108,24 @@ class FaultyServer(LineServer):
             If the fault is unknown, or the instrument cannot have it.
         """
         fault = Fault(kind, on, **options)
-        needs = {"power cycle": "power_cycle", "local control": "press_local"}.get(kind)
-        if needs and not hasattr(self.instrument, needs):
+        if kind in NEEDS and not hasattr(self.instrument, NEEDS[kind]):
             raise ValueError(f"this instrument cannot have {kind!r}")
+        if kind == UNPLUGGED:
+            self.is_unplugged = True
+            self.hang_up()
+            return
         self.waiting.append(fault)
 
     def clear(self) -> None:
         """Let it be well again; what already happened to the instrument stays."""
         self.waiting.clear()
+        self.is_unplugged = False
         self._busy_until_s = 0.0
+
+    def greet(self, talk: Talk) -> None:
+        """Hang up where there is no plug."""
+        if self.is_unplugged:
+            talk.hang_up()
 
     def _fault_for(self, text: str) -> Fault | None:
         if not self.waiting or not re.search(self.waiting[0].on, text):
@@ -109,22 +137,22 @@ class FaultyServer(LineServer):
         self.struck += 1
         return fault
 
-    async def respond(self, text: str, writer: asyncio.StreamWriter) -> None:
+    def respond(self, text: str, talk: Talk) -> None:
         """Carry out one line, with the fault that waits for it."""
         self.seen.append(text)
-        now_s = asyncio.get_running_loop().time()
-        if now_s < self._busy_until_s:
+        if len(self.seen) > MOST_SEEN:
+            del self.seen[: MOST_SEEN // 2]
+        if time.monotonic() < self._busy_until_s:
             return
         fault = self._fault_for(text)
         if fault is None:
-            await super().respond(text, writer)
+            super().respond(text, talk)
         elif fault.kind in INSTRUMENT_FAULTS:
-            await self._trouble(fault, text, writer)
+            self._trouble(fault, text, talk)
         elif fault.kind in FIGURE_FAULTS:
-            writer.write(b"".join(self._replies(text, fault)))
-            await writer.drain()
+            talk.send(b"".join(self._replies(text, fault)))
         else:
-            await self._spoil(fault, text, writer)
+            self._spoil(fault, text, talk)
 
     def _replies(self, text: str, fault: Fault | None = None) -> list[bytes]:
         """Carry a line out and return its replies with their ends."""
@@ -138,27 +166,25 @@ class FaultyServer(LineServer):
             found.append(data + self.reply_terminator)
         return found
 
-    async def _trouble(self, fault: Fault, text: str, writer: asyncio.StreamWriter) -> None:
-        """Let the instrument be busy, be switched off and on, or be taken by somebody else."""
+    def _trouble(self, fault: Fault, text: str, talk: Talk) -> None:
+        """Let something happen to the instrument, before it sees the line."""
         if fault.kind == "busy":
-            self._busy_until_s = asyncio.get_running_loop().time() + fault.delay_s
+            self._busy_until_s = time.monotonic() + fault.delay_s
             return
+        which = () if fault.channel is None else (fault.channel,)
+        getattr(self.instrument, NEEDS[fault.kind])(*which)
         if fault.kind == "power cycle":
-            self.instrument.power_cycle()
-            writer.transport.abort()
-            return
-        self.instrument.press_local()
-        await super().respond(text, writer)
+            talk.hang_up()
+        else:
+            super().respond(text, talk)
 
-    async def _spoil(self, fault: Fault, text: str, writer: asyncio.StreamWriter) -> None:
+    def _spoil(self, fault: Fault, text: str, talk: Talk) -> None:
         """Change what comes out of the link."""
         data = b"".join(self._replies(text))
         if fault.kind == "closed":
-            writer.transport.abort()
+            talk.hang_up()
             return
-        if fault.kind == "late":
-            await asyncio.sleep(fault.delay_s)
-        elif fault.kind == "lost":
+        if fault.kind == "lost":
             data = b""
         elif fault.kind == "garbage" and data:
             data = GARBAGE + self.reply_terminator
@@ -166,5 +192,4 @@ class FaultyServer(LineServer):
             data = data.removesuffix(self.reply_terminator) + (b"\t" if data else b"")
         elif fault.kind == "partial":
             data = data[: len(data) // 2]
-        writer.write(data)
-        await writer.drain()
+        talk.send(data, fault.delay_s if fault.kind == "late" else 0.0)

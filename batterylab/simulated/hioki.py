@@ -124,6 +124,10 @@ class Bt3562a(ScpiInstrument):
         self.has_header = False
         self.event_status = POWER_ON
 
+    def swap_leads(self) -> None:
+        """Turn the pins round: the voltage reads negative."""
+        self.world.probe_polarity *= -1.0
+
     def press_local(self) -> None:
         """Press the LOCAL key: continuous measurement comes on again."""
         self.is_continuous = True

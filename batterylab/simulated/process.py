@@ -1,7 +1,7 @@
 """Run a simulated bench: every instrument of a bench file as a TCP server on this machine.
 
-``python -m batterylab.simulated.process STUDY`` prints one JSON line when all ports listen, and
-ends on ``stop``, on a signal, or when the program that started it is gone.
+``python -m batterylab.simulated.process STUDY [PARENT [real-time]]`` prints one JSON line when all
+ports listen, and ends on ``stop``, on a signal, or when the program that started it is gone.
 """
 
 import asyncio
@@ -14,16 +14,21 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batterylab.errors import BatterylabError, EnvironmentFailedError
+
+if TYPE_CHECKING:
+    from batterylab.bench.clock import BenchClock
 
 HOST = "127.0.0.1"
 _SOCKET = re.compile(r"TCPIP\d*::(127\.0\.0\.1|localhost)::(\d{1,5})::SOCKET\Z", re.IGNORECASE)
 STARTUP_s = 60.0
+NOTE = Path("run", "simulation.json")
 PORTS = range(16000, 32000)
 _AT_THE_BENCH = ("load", "unload", "run", "recording")
 
@@ -69,27 +74,32 @@ class Plan:
     clock_port: int
 
 
-def plan_of(bench: Any) -> Plan:
-    """Return the ports of a bench file.
+def plan_of(bench: Any, *, real_time: bool = False) -> Plan:
+    """Return the ports of a bench file; in real time the control port is any free one (0).
 
     Raises
     ------
     BatterylabError
-        If an address is not of this machine, or there is no clock.
+        If an address is not of this machine, or there is no clock, or one in real time.
     """
-    if bench.clock_address is None:
+    if real_time and bench.clock_address is not None:
+        raise BatterylabError(
+            f"{bench.path.name}: with `clock` the bench's time is not the machine's",
+            hint="take the line out, or leave --real-time away",
+        )
+    if bench.clock_address is None and not real_time:
         raise BatterylabError(
             f"{bench.path.name}: no clock: this is a real bench",
-            hint='a simulated one has `clock: "127.0.0.1:15000"`',
+            hint='a simulated one has `clock: "127.0.0.1:15000"`, or runs with --real-time',
         )
     ports = {
         name: (_port_of(name, entry.address), entry.model, entry.serial)
         for name, entry in bench.instruments.items()
     }
-    return Plan(ports, bench.clock_address[1])
+    return Plan(ports, 0 if real_time else bench.clock_address[1])
 
 
-def make_world(study: Any, bench: Any) -> Any:
+def make_world(study: Any, bench: Any, *, real_time: bool = False) -> Any:
     """Return the world that a study's simulation file and bench file describe.
 
     Cells that are loaded by the study's log sit in their channels, as they were delivered, and
@@ -102,7 +112,8 @@ def make_world(study: Any, bench: Any) -> Any:
     places = _places(bench)
     truths = draw_truths(simulation, study.cells.values())
     times = [entry["time_utc"] for kind in _AT_THE_BENCH for entry in study.log.entries(kind)]
-    start_s = max([simulation.start_s, *(datetime.fromisoformat(t).timestamp() for t in times)])
+    past_s = [datetime.fromisoformat(text).timestamp() for text in times]
+    start_s = time.time() if real_time else max([simulation.start_s, *past_s])
     world = World(simulation.seed, start_s, truths, places, simulation.errors())
     for entry in bench.channels.values():
         if world.by_name[entry.name].cycler_index < 0:
@@ -192,8 +203,18 @@ def _passive_of(model: str, serial: str, world: Any) -> Any:
     raise BatterylabError(f"the model {model!r} cannot be simulated")
 
 
-async def serve(study: Any, bench: Any, *, parent: int | None = None) -> None:
-    """Serve all instruments and the clock until told to stop.
+async def serve(
+    study: Any, bench: Any, *, parent: int | None = None, real_time: bool = False
+) -> None:
+    """Serve all instruments and the control port until told to stop.
+
+    Every instrument can be told to fail, see `batterylab.simulated.control`. While it lasts, the
+    study's ``run/simulation.json`` names the control port.
+
+    Parameters
+    ----------
+    real_time : bool
+        Whether time passes by itself, at the machine's pace, and not as the control port says.
 
     Raises
     ------
@@ -201,17 +222,23 @@ async def serve(study: Any, bench: Any, *, parent: int | None = None) -> None:
         If a port is in use.
     """
     from batterylab.simulated.control import Control
+    from batterylab.simulated.faults import FaultyServer
     from batterylab.simulated.scpi import LineServer
 
-    plan = plan_of(bench)
-    world = make_world(study, bench)
+    plan = plan_of(bench, real_time=real_time)
+    world = make_world(study, bench, real_time=real_time)
     ended = asyncio.Event()
-    servers = {name: (port, _server_of(model, serial, world, name))
-               for name, (port, model, serial) in plan.ports.items()}  # fmt: skip
-    servers["clock"] = (plan.clock_port, LineServer(Control(world, ended.set).answer))
+    instruments = {name: FaultyServer(_server_of(model, serial, world, name))
+                   for name, (_, model, serial) in plan.ports.items()}  # fmt: skip
+    control = LineServer(Control(world, ended.set, instruments).answer)
+    servers: dict[str, tuple[int, LineServer]] = {
+        name: (port, instruments[name]) for name, (port, _, _) in plan.ports.items()
+    }
+    servers["clock"] = (plan.clock_port, control)
+    ports = {}
     for name, (port, server) in servers.items():
         try:
-            await server.serve(HOST, port)
+            ports[name] = await server.serve(HOST, port)
         except OSError as error:
             raise EnvironmentFailedError(
                 f"{name}: port {port} cannot be used: {error.strerror or error}",
@@ -220,10 +247,45 @@ async def serve(study: Any, bench: Any, *, parent: int | None = None) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    print(json.dumps({"ready": {name: port for name, (port, _) in servers.items()}}), flush=True)
+    note = study.path / NOTE
+    note.parent.mkdir(exist_ok=True)
+    note.write_text(json.dumps({"control": ports["clock"], "pid": os.getpid()}), "utf-8")
+    print(json.dumps({"ready": ports}), flush=True)
+    pace = asyncio.create_task(_follow_the_machine(world)) if real_time else None
     await _until(ended, parent)
+    if pace is not None:
+        pace.cancel()
+    note.unlink(missing_ok=True)
     for _, server in servers.values():
         await server.close()
+
+
+async def _follow_the_machine(world: Any) -> None:
+    """Let the world's time be the machine's."""
+    while True:
+        world.advance(time.time())
+        into_s = (time.time() - world.start_s) % world.tick_s
+        await asyncio.sleep(world.tick_s - into_s + 1e-4)
+
+
+def control_of(folder: Path) -> "BenchClock":
+    """Return the control port of a study's simulated bench, open.
+
+    Raises
+    ------
+    EnvironmentFailedError
+        If none runs.
+    """
+    from batterylab.bench.clock import BenchClock
+
+    try:
+        port = int(json.loads((folder / NOTE).read_text(encoding="utf-8"))["control"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise EnvironmentFailedError(
+            f"{folder}: no simulated bench runs here",
+            hint="start one with `batterylab bench simulate STUDY`",
+        ) from None
+    return BenchClock(HOST, port)
 
 
 async def _until(ended: asyncio.Event, parent: int | None) -> None:
@@ -235,8 +297,13 @@ async def _until(ended: asyncio.Event, parent: int | None) -> None:
             await asyncio.wait_for(ended.wait(), 0.5)
 
 
-def start(folder: Path) -> "subprocess.Popen[str]":
+def start(folder: Path, *, real_time: bool = False) -> "subprocess.Popen[str]":
     """Start the simulated bench of a study in a process that ends with this one.
+
+    Parameters
+    ----------
+    real_time : bool
+        As in `serve`.
 
     Raises
     ------
@@ -244,12 +311,13 @@ def start(folder: Path) -> "subprocess.Popen[str]":
         If it does not come up: with its own error.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "batterylab.simulated.process", str(folder), str(os.getpid())],
+        [sys.executable, "-m", "batterylab.simulated.process", str(folder), str(os.getpid()),
+         *(["real-time"] if real_time else [])],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )
+    )  # fmt: skip
     assert process.stdout is not None and process.stderr is not None  # noqa: S101
     line = process.stdout.readline()
     if '"ready"' not in line:
@@ -270,20 +338,21 @@ def finish(process: "subprocess.Popen[str]") -> None:
         process.communicate()
 
 
-def run(folder: Path, parent: int | None = None) -> None:
+def run(folder: Path, parent: int | None = None, *, real_time: bool = False) -> None:
     """Serve a study's simulated bench in the foreground; see `serve`."""
     from batterylab.bench.benchfile import BenchFile
     from batterylab.study import Study
 
     study = Study.open(folder)
     bench = BenchFile.open(study.bench_path, study.cell_type)
-    asyncio.run(serve(study, bench, parent=parent))
+    asyncio.run(serve(study, bench, parent=parent, real_time=real_time))
 
 
 def main() -> None:
     """Entry of the process."""
     try:
-        run(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None)
+        parent = int(sys.argv[2]) if len(sys.argv) > 2 else None
+        run(Path(sys.argv[1]), parent, real_time="real-time" in sys.argv[3:])
     except BatterylabError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -11,11 +11,12 @@ import inspect
 import re
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 Handler = Callable[..., Any]
 #: a handler, and the fewest and the most arguments it takes
 Entry = tuple[Handler, int, int]
+LONGEST_LINE = 1 << 20
 _SPLIT_ARGUMENTS = re.compile(r",(?![^(]*\))")
 
 
@@ -204,8 +205,64 @@ def channel_list(text: str) -> list[int]:
     return numbers
 
 
+class Talk(asyncio.Protocol):
+    """One connection of a line server: lines come in, replies go out in their order."""
+
+    def __init__(self, server: "LineServer") -> None:
+        self.server = server
+        self.transport: asyncio.Transport | None = None
+        self._heard = bytearray()
+        self._waits = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take up a connection."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.server.talks.add(self)
+        self.server.greet(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget a connection."""
+        self.server.talks.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Collect bytes, and carry out the lines that are whole."""
+        self._heard += data
+        self._go_on()
+
+    def _go_on(self) -> None:
+        end = self.server.terminator
+        while not self._waits:
+            at = self._heard.find(end)
+            if at < 0:
+                if len(self._heard) > LONGEST_LINE:
+                    self.hang_up()
+                return
+            text = self._heard[:at].decode("latin-1")
+            del self._heard[: at + len(end)]
+            self.server.respond(text, self)
+
+    def send(self, data: bytes, delay_s: float = 0.0) -> None:
+        """Send a reply; with a delay, whatever comes after it waits as well."""
+        if delay_s > 0:
+            self._waits = True
+            asyncio.get_running_loop().call_later(delay_s, self._send_late, data)
+        elif self.transport is not None and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def _send_late(self, data: bytes) -> None:
+        self._waits = False
+        self.send(data)
+        self._go_on()
+
+    def hang_up(self) -> None:
+        """Close the connection, whatever waits."""
+        if self.transport is not None:
+            self.transport.abort()
+        self._heard.clear()
+
+
 class LineServer:
-    """Serve an instrument's lines over TCP, one task a connection.
+    """Serve an instrument's lines over TCP.
 
     Parameters
     ----------
@@ -222,8 +279,8 @@ class LineServer:
         self.answer = answer
         self.terminator = terminator
         self.reply_terminator = reply_terminator
+        self.talks: set[Talk] = set()
         self._server: asyncio.Server | None = None
-        self._talks: set[asyncio.Task[None]] = set()
 
     async def serve(self, host: str, port: int) -> int:
         """Listen, and return the port; 0 asks for a free one.
@@ -233,7 +290,8 @@ class LineServer:
         OSError
             If the port is taken.
         """
-        self._server = await asyncio.start_server(self._talk, host, port, limit=1 << 20)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Talk(self), host, port)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
@@ -241,30 +299,19 @@ class LineServer:
         if self._server is None:
             return
         self._server.close()
-        for task in self._talks:
-            task.cancel()
-        await asyncio.gather(*self._talks, return_exceptions=True)
+        self.hang_up()
+        await asyncio.sleep(0)
 
-    async def respond(self, text: str, writer: asyncio.StreamWriter) -> None:
+    def hang_up(self) -> None:
+        """Close every connection; new ones are taken."""
+        for talk in list(self.talks):
+            talk.hang_up()
+
+    def greet(self, talk: Talk) -> None:
+        """Take note of a new connection."""
+
+    def respond(self, text: str, talk: Talk) -> None:
         """Carry out one line and send its replies."""
         for reply in self.answer(text):
             data = reply if isinstance(reply, bytes) else reply.encode("latin-1")
-            writer.write(data + self.reply_terminator)
-        await writer.drain()
-
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._talks.add(task)
-            task.add_done_callback(self._talks.discard)
-        try:
-            while True:
-                raw = await reader.readuntil(self.terminator)
-                text = raw[: -len(self.terminator)].decode("latin-1")
-                await self.respond(text, writer)
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.LimitOverrunError):
-            pass
-        except asyncio.CancelledError:
-            pass  # the server closes
-        finally:
-            writer.close()
+            talk.send(data + self.reply_terminator)

@@ -50,6 +50,7 @@ class SimServ:
         self.world = world
         self.serial = serial
         self.messages: list[tuple[str, str]] = []
+        self.is_stuck = False
         self.digital = [False] * DIGITAL_CHANNELS
         self._shown_degC = world.air.set_degC
         self._shown_from_s = world.now_s
@@ -80,6 +81,10 @@ class SimServ:
     def power_cycle(self) -> None:
         """Switch it off and on: it does not run."""
         self.world.air.is_running = False
+
+    def stick_relay(self) -> None:
+        """Weld its main contactor: it goes on as it does now, whatever it is told."""
+        self.is_stuck = True
 
     def press_local(self) -> None:
         """Set another temperature on its panel, as a hurried colleague does."""
@@ -177,6 +182,8 @@ class SimServ:
         index = self._channel(channel)
         if state not in ("0", "1"):
             raise Refused(WRONG)
+        if index == 0 and self.is_stuck:
+            return
         self.digital[index] = state == "1"
         if index == 0:
             self.world.air.is_running = self.digital[0]

@@ -105,6 +105,7 @@ class World:
         self.shelf_state: dict[str, NDArray[np.float64]] = {}
         self.seat_of: dict[str, str] = {}
         self.probed: str | None = None
+        self.probe_polarity = 1.0
         self.by_name = {place.name: place for place in self.places}
         self.by_scanner = {place.scanner_channel: place for place in self.places}
         ideal = self.errors == IDEAL
@@ -207,6 +208,16 @@ class World:
             self.shelf_state[serial] = self.bank.remove(place.cycler_index)
         del self.seat_of[serial]
 
+    def flows_A(self) -> dict[str, float]:
+        """Return the true current of each channel with a cell, charge positive."""
+        found = {}
+        for channel in self.seat_of.values():
+            place = self.by_name[channel]
+            run = place.stage.run[0] if place.stage else self.bank.run[place.cycler_index]
+            is_driven = run[b.STATUS] == b.RUNNING
+            found[channel] = float(run[b.TRUE_CURRENT]) if is_driven else 0.0
+        return found
+
     def probe(self, serial: str | None) -> None:
         """Put the meter's pins on a cell, or take them off."""
         if serial is not None and serial not in self.cells:
@@ -239,11 +250,11 @@ class World:
         noise = 0.0 if self.errors == IDEAL else 1.0
         ohm = cell.ac_resistance_ohm() * gain + 5e-6 * noise * draw.standard_normal()
         volts = cell.open_circuit_voltage_V(self.state_of(self.probed))
-        sign = 1.0
+        sign = self.probe_polarity
         if self.probed in self.seat_of:
             place = self.by_name[self.seat_of[self.probed]]
             run = place.stage.run[0] if place.stage else self.bank.run[place.cycler_index]
-            sign = float(run[b.POLARITY])
+            sign *= float(run[b.POLARITY])
         return ohm, sign * volts + 2e-5 * noise * draw.standard_normal()
 
 

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from batterylab.bench.clock import BenchClock
 from batterylab.errors import EnvironmentFailedError
+from batterylab.simulated.bt2200 import Bt2200
 from batterylab.simulated.cell import CellTruth
 from batterylab.simulated.control import Control, ControlServer
+from batterylab.simulated.faults import Fault, FaultyServer
+from batterylab.simulated.scpi import LineServer
 from batterylab.simulated.world import IDEAL, Place, World
 
 START_s = 1_767_592_800.0
@@ -168,3 +171,38 @@ def test_no_control_port_is_one_clear_error():
         port = taken.getsockname()[1]
     with pytest.raises(EnvironmentFailedError, match=f"clock 127.0.0.1:{port}"):
         BenchClock("127.0.0.1", port)
+
+
+def test_faults_are_injected_and_mended_from_the_control_port():
+    world = make_world()
+    frame = Bt2200(world)
+    server = FaultyServer(LineServer(frame.answer))
+    control = Control(world, instruments={"cycler": server})
+
+    def ask(**request):
+        return json.loads(control.answer(json.dumps(request))[0])
+
+    wanted = {"instrument": "cycler", "kind": "late"}
+    assert ask(do="fault", on="MEAS", times=2, delay_s=0.5, **wanted) == wanted
+    assert list(server.waiting) == [Fault("late", "MEAS", 2, 0.5)]
+    assert ask(do="mend", instrument="cycler") == {"instrument": "cycler"}
+    assert not server.waiting
+    assert ask(do="fault", instrument="cycler", kind="unplugged")["kind"] == "unplugged"
+    assert server.is_unplugged
+    for request, message in (
+        ({"instrument": "oven", "kind": "late"}, "there is no instrument 'oven'; known: cycler"),
+        ({"instrument": "cycler", "kind": "fire"}, "unknown fault 'fire'"),
+        ({"instrument": "cycler", "kind": "late", "on": "("}, "no regular expression"),
+        ({"instrument": "cycler", "kind": "late", "times": 0}, "times is at least 1"),
+        ({"instrument": "cycler", "kind": "late", "times": "2"}, "not supported"),
+        ({"instrument": "cycler", "kind": "local control"}, "cannot have 'local control'"),
+        ({"instrument": "cycler", "kind": "late", "then": 1}, "unknown key 'then'"),
+    ):
+        assert message in ask(do="fault", **request)["error"]
+
+
+def test_the_true_currents_are_told_whatever_an_instrument_says():
+    world = make_world()
+    world.insert("A-1", "1-1")
+    control = Control(world)
+    assert json.loads(control.answer('{"do": "flows"}')[0])["current_A"] == {"1-1": 0.0}
