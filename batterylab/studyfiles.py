@@ -226,8 +226,14 @@ def _bench_problems(study: Study) -> list[Problem]:
 
 
 def _protocol_problems(study: Study) -> list[Problem]:
+    from batterylab.bench.abilities import abilities_in
     from batterylab.protocol import load
+    from batterylab.protocol.check import check
 
+    try:
+        bench = abilities_in(study.path)
+    except BatterylabError:  # what is wrong with the bench file is told elsewhere
+        bench = None
     problems: list[Problem] = []
     document = load_yaml(study.path / "study.yaml")
     names = {document.where("protocols", i): name
@@ -236,7 +242,8 @@ def _protocol_problems(study: Study) -> list[Problem]:
         names[document.where("gauge", "protocol")] = study.definition.gauge.protocol
     for where, name in names.items():
         try:
-            load(name, search=[study.protocols_folder]).resolve(study.cell_type)
+            resolved = load(name, search=[study.protocols_folder]).resolve(study.cell_type)
+            problems += check(resolved, bench).problems
         except ProblemsError as error:
             problems += error.problems
         except BatterylabError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from batterylab import __version__
+from batterylab.bench.abilities import abilities_in
 from batterylab.bench.benchfile import BenchFile
 from batterylab.bench.channelrun import ChannelRun
 from batterylab.bench.harvest import harvest
@@ -14,6 +15,7 @@ from batterylab.bench.runner import Runner
 from batterylab.bench.setup import Bench
 from batterylab.errors import BatterylabError
 from batterylab.protocol import Resolved, load
+from batterylab.protocol.check import check
 from batterylab.study import Study
 
 Report = Callable[[dict[str, Any]], None]
@@ -32,8 +34,16 @@ def _next_journal(study: Study) -> Path:
 
 
 def resolve(study: Study, name: str) -> Resolved:
-    """Return one of the study's protocols in numbers."""
-    return load(name, search=[study.protocols_folder]).resolve(study.cell_type)
+    """Return one of the study's protocols in numbers, held against the study's bench.
+
+    Raises
+    ------
+    ProblemsError
+        With everything that the cell type does not allow, or the bench cannot do.
+    """
+    resolved = load(name, search=[study.protocols_folder]).resolve(study.cell_type)
+    check(resolved, abilities_in(study.path)).raise_problems()
+    return resolved
 
 
 def open_work(study: Study) -> dict[str, dict[str, str]]:

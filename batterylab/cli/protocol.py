@@ -107,13 +107,70 @@ def _length(resolved: "Resolved") -> str:
 @protocol.command()
 @click.argument("name", metavar="P")
 @STUDY
-def check(name: str, study: Path | None) -> None:
-    """Find every mistake in protocol P: a name or a file."""
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
+def check(name: str, study: Path | None, as_json: bool) -> None:
+    """Find every mistake in protocol P, and prove what can be proved before a cell is touched.
+
+    With --study, P is also held against the study's bench: limits, ranges, modes, sample rates.
+
+    \b
+    Examples:
+      batterylab protocol check capacity_resistance
+      batterylab protocol check my_test.yaml --study my-study
+    """  # noqa: D301
+    from batterylab.bench.abilities import abilities_in
+    from batterylab.cli import echo_json
     from batterylab.protocol import load
+    from batterylab.protocol.check import check as prove
+    from batterylab.protocol.spoken import stop_text
 
     kind, search = _cell_type(study)
     resolved = load(name, search).resolve(kind)
+    found = prove(resolved, abilities_in(study) if study else None)
+    if as_json:
+        echo_json(found.to_dict())
+        found.raise_problems()
+        return
+    found.raise_problems()
+    for stop in resolved.stops:
+        click.echo(f"in every step: {stop_text(stop)}")
+    for step in found.steps:
+        line = step.where.partition(" ")[0]
+        click.echo(f"{line:<24} {_hms(step.longest_s):>10} {step.most_Ah:9.4g} Ah  {step.text}")
+        for reason in step.by_host:
+            click.echo(f"{'':<24} {'':>10} {'':>9}     host: {reason}")
     click.echo(f"{resolved.name}: no mistake found; {_length(resolved)}")
+    click.echo(f"every step ends; at most {found.most_steps} steps, {found.sequences} sequences "
+               "on a cycler that has them")  # fmt: skip
+
+
+def _hms(seconds: float) -> str:
+    """Return a length as hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+@protocol.command()
+@click.option("--out", "-o", metavar="FILE", type=click.Path(path_type=Path),
+              help="Write here instead of on the screen.")
+def schema(out: Path | None) -> None:
+    """Print the JSON Schema of protocol files, for editors.
+
+    \b
+    Example:
+      batterylab protocol schema -o protocol.schema.json
+    """  # noqa: D301
+    import json
+
+    from batterylab.protocol.schema import json_schema
+
+    text = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+    if out:
+        from batterylab.report.files import put
+
+        click.echo(put(out, text.encode()))
+    else:
+        click.echo(text, nl=False)
 
 
 @protocol.command()

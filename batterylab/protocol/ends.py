@@ -44,8 +44,10 @@ def needs_host(step: Step) -> bool:
     return (
         bool(step.rate_of)
         or step.kind in ("soak", "measure")
-        or any(not is_onboard(step, end) for end in step.ends if end.then != "fail")
-        or any(not is_onboard(step, end) for end in step.stops if end.then != "fail")
+        or any(end.of for end in step.ends)
+        or any(
+            end.then != "fail" and not is_onboard(step, end) for end in (*step.ends, *step.stops)
+        )
     )
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 Keys = tuple[str | int, ...]
 #: a measured capacity may be this much above the nominal one before a rate of it is too large
 MOST_SHARE = 1.2
+#: what does not change while no current flows
+MOVED = ("current_A", "power_W", "capacity_Ah", "energy_Wh", "soc_percent")
 
 
 class _Recording(TypedDict):
@@ -112,6 +114,10 @@ class StepNumbers:
         own = tuple(self.stop(e, (*keys, "stop", i), is_own=True) for i, e in enumerate(entries))
         return (*self.stops, *own)
 
+    def _idle_stops(self, entries: list[Stop], keys: Keys) -> tuple[End, ...]:
+        """Return the stops that make sense while no current flows."""
+        return tuple(end for end in self._stops(entries, keys) if end.quantity not in MOVED)
+
     def _ends(self, entries: list[Ending], keys: Keys) -> tuple[tuple[End, ...], float, str]:
         """Return further ends, and the time with what comes then if one of them is a time."""
         ends, time_s, on_time = [], math.inf, "fail"
@@ -143,11 +149,11 @@ class StepNumbers:
             on_time = "next"
         self._no_current_ends(ends, keys)
         return Step(path, "rest", 0.0, math.nan, max(1, round(seconds)), ends, on_time, "rest",
-                    stops=self._stops(entry.stop, keys), **_record(entry))  # fmt: skip
+                    stops=self._idle_stops(entry.stop, keys), **_record(entry))  # fmt: skip
 
     def _no_current_ends(self, ends: tuple[End, ...], keys: Keys) -> None:
         for end in ends:
-            if end.quantity in ("current_A", "power_W", "capacity_Ah", "energy_Wh", "soc_percent"):
+            if end.quantity in MOVED:
                 self.owner.problem((*keys, "ends"), f"{end.quantity} does not change at rest",
                                    "voltage, temperature, dV/dt or dT/dt")  # fmt: skip
 
@@ -158,7 +164,7 @@ class StepNumbers:
         self._no_current_ends(ends, keys)
         air = Air(entry.temperature_degC, entry.within_K, entry.at_most_s)
         return Step(path, "soak", 0.0, math.nan, max(1, round(entry.for_s)), ends, "next", "rest",
-                    stops=self._stops(entry.stop, keys), sample_every_s=entry.sample_every_s,
+                    stops=self._idle_stops(entry.stop, keys), sample_every_s=entry.sample_every_s,
                     air=air)  # fmt: skip
 
     def reading(self, entry: Reading, path: str) -> Step:
@@ -172,7 +178,7 @@ class StepNumbers:
             ratio = (entry.to_Hz / entry.from_Hz) ** (1 / (count - 1))
             frequencies = tuple(entry.from_Hz * ratio**k for k in range(count))
         return Step(path, "measure", 0.0, math.nan, max(1, round(entry.at_most_s)), (), "next",
-                    "rest", stops=self.stops, measure=entry.as_,
+                    "rest", stops=self._idle_stops([], ()), measure=entry.as_,
                     read=Read(entry.what, frequencies))  # fmt: skip
 
     def drive(self, entry: Drive, word: str, measure: str, path: str, keys: Keys) -> Step:
@@ -277,7 +283,8 @@ class StepNumbers:
         if entry.rest_s is None:
             return (pulse,)
         rest = Step(path, "rest", 0.0, math.nan, max(1, round(entry.rest_s)), mode="rest",
-                    stops=stops, sample_every_s=entry.sample_every_s)  # fmt: skip
+                    stops=self._idle_stops(entry.stop, keys),
+                    sample_every_s=entry.sample_every_s)  # fmt: skip
         return (pulse, rest) if entry.times == 1 else (Repeat(entry.times, (pulse, rest)),)
 
     def profile(self, entry: Profile, measure: str, path: str, keys: Keys) -> Step:

@@ -1,0 +1,51 @@
+"""What a bench can do, for `protocol.check`: ranges and modes of its cyclers, what hangs where."""
+
+from pathlib import Path
+
+from batterylab.bench.benchfile import BenchFile
+from batterylab.drivers.catalogue import spec
+from batterylab.protocol.check import Abilities, Cycler
+
+ONBOARD_MODES = frozenset({"current", "voltage", "profile"})
+STEPPED_MODES = frozenset({"current", "voltage"})
+
+
+def abilities(file: BenchFile) -> Abilities:
+    """Return what a bench can do.
+
+    Parameters
+    ----------
+    file : BenchFile
+        Checked.
+    """
+    channels = list(file.channels.values())
+    cyclers = []
+    for name in dict.fromkeys(channel.cycler for channel in channels):
+        model = spec(file.instruments[name].model)
+        is_stepped = model.role == "host_stepped"
+        cyclers.append(
+            Cycler(
+                name, _range(model.ranges.get("current_A")), _range(model.ranges.get("voltage_V")),
+                is_stepped, STEPPED_MODES if is_stepped else ONBOARD_MODES,
+            )
+        )  # fmt: skip
+    return Abilities(
+        name=f"bench {file.text.name}" if file.text.name != "bench" else "bench",
+        cyclers=tuple(cyclers),
+        voltage_V=file.limits.voltage_V,
+        hottest_degC=file.limits.temperature_degC,
+        without_chamber=tuple(c.name for c in channels if not c.chamber),
+        without_thermometer=tuple(c.name for c in channels if not c.scanner),
+    )
+
+
+def abilities_in(folder: Path) -> Abilities | None:
+    """Return what the bench of a study can do, or None if the study has no bench file."""
+    path = folder / "bench.yaml"
+    return abilities(BenchFile.open(path)) if path.is_file() else None
+
+
+def _range(pair: object) -> tuple[float, float] | None:
+    if isinstance(pair, list | tuple) and len(pair) == 2:
+        return float(pair[0]), float(pair[1])
+    return None
