@@ -11,6 +11,7 @@ from batterylab.bench.frame import Frame
 from batterylab.bench.journal import Journal
 from batterylab.bench.limits import Watch
 from batterylab.bench.recorder import Samples
+from batterylab.bench.stepper import Snapshot
 from batterylab.drivers.roles import CellState, LogBlock
 from batterylab.errors import EnvironmentFailedError
 from batterylab.protocol import Resolved
@@ -47,13 +48,14 @@ class Attendant:
         self.clock = clock
         self.resolved = resolved
         self.watch = watch
+        self.due_s = 0.0
 
     # -- beginning ---------------------------------------------------------------------------
     def start(self, runs: list[ChannelRun]) -> None:
         """Start the current segment of channels, together where they share it."""
         now_s = float(math.floor(self.clock.now()))
         for slot, group in self.frame.by_slot(runs).items():
-            self.frame.driver.start([run.entry.cycler_channel for run in group], slot)
+            self.frame.begin(group, slot)
             for run in group:
                 running = run.begin(now_s)
                 self.journal.event(
@@ -64,7 +66,12 @@ class Attendant:
 
     # -- each look ---------------------------------------------------------------------------
     def next_look(self, now_s: float, poll_s: float) -> float:
-        """Return the next time to look: the poll, or the predicted end of a `to_soc` step."""
+        """Return the next time to look: the poll, or the predicted end of a `to_soc` step.
+
+        Samples of a supply live in this process only, so they are looked after every second.
+        """
+        if self.frame.is_stepped:
+            return now_s + LOOK_s
         look = now_s + poll_s
         for _, run in self.frame.members:
             running = run.running
@@ -75,7 +82,9 @@ class Attendant:
             look = min(look, now_s + max(1.0, math.floor(3600.0 * left_Ah / current_A)))
         return look
 
-    def look(self, now_s: float, temperatures: Degrees, air: dict[str, float]) -> None:
+    def look(
+        self, now_s: float, temperatures: Degrees, air: dict[str, float], *, is_new: bool
+    ) -> None:
         """Take the samples since the last look, and do what they ask for.
 
         Parameters
@@ -86,6 +95,8 @@ class Attendant:
             In °C by scanner and place; None where the thermocouple is open.
         air : dict of str to float
             Temperature in °C by chamber.
+        is_new : bool
+            Whether the temperatures were read for this look.
 
         Raises
         ------
@@ -96,11 +107,23 @@ class Attendant:
         active = [run for _, run in frame.members if run.running]
         if not active:
             return
+        block = self._follow(active, now_s) if frame.is_stepped else self._learn(active, now_s)
+        times_s = frame.times(block)
+        log_s = float(times_s[-1]) if len(times_s) else now_s  # by the frame's own clock
+        samples = self._samples(block, times_s, temperatures, air)
+        self._stop_beyond_limits(samples, now_s, is_new=is_new)
+        self._stop_at_charge(active, log_s)
+        self.journal.rows(frame.renumbered(frame.recorder.take(samples)))
+        self._go_on()
+
+    def _learn(self, active: list[ChannelRun], now_s: float) -> LogBlock:
+        """Ask the cycler for its samples, and learn from it where its steps lie."""
+        frame = self.frame
         numbers = [run.entry.cycler_channel for run in active]
         block, looks = frame.read(numbers)
         times_s = frame.times(block)
         self._check_fresh(len(times_s), now_s)
-        log_s = float(times_s[-1]) if len(times_s) else now_s  # by the frame's own clock
+        log_s = float(times_s[-1]) if len(times_s) else now_s
         states = frame.driver.states(numbers)
         for run in active:
             number = run.entry.cycler_channel
@@ -110,11 +133,23 @@ class Attendant:
                 run.note_step(step, elapsed_s, log_s)
             else:
                 self._ended(run, states[number], block, times_s, now_s)
-        samples = self._samples(block, times_s, temperatures, air)
-        self._stop_beyond_limits(samples, now_s)
-        self._stop_at_charge(active, log_s)
-        self.journal.rows(frame.renumbered(frame.recorder.take(samples)))
-        self._go_on()
+        return block
+
+    def _follow(self, active: list[ChannelRun], now_s: float) -> LogBlock:
+        """Take a supply's samples; its stepper knows where its steps lie."""
+        (run,) = active
+        seen: Snapshot = self.frame.driver.snapshot()
+        self._check_fresh(len(seen.block.time_ms), now_s)
+        run.note_starts(seen.starts_s, seen.ends_s)
+        if seen.state is CellState.OK:
+            run.note_end(seen.end_s)
+        elif seen.state is not CellState.RUNNING:
+            if seen.state is CellState.FAIL:
+                run.stopped = run.stopped or self.frame.driver.failure(run.entry.cycler_channel)
+            elif not run.stopped:
+                run.stopped = f"the supply is {seen.state.name} without our doing"
+            run.note_cut(seen.end_s)
+        return seen.block
 
     def _check_fresh(self, records: int, now_s: float) -> None:
         frame = self.frame
@@ -164,6 +199,7 @@ class Attendant:
         step = np.full(shape, -1, np.int64)
         cycle = np.zeros(shape, np.int64)
         every_s = np.full(shape, self.resolved.every_s)
+        interval_s = np.ones(shape)
         degrees = np.empty(shape[1])
         air = np.empty(shape[1])
         for column, (_, run) in enumerate(frame.members):
@@ -173,10 +209,11 @@ class Attendant:
             running = run.running
             if running is None:
                 continue
+            interval_s[:, column] = frame.intervals(times_s, run)
             for k, inside in running.spans(times_s):
                 step[inside, column] = running.first_index + k
                 cycle[inside, column] = running.segment.cycle
-                moved_As = block.current_A[inside, column].sum()
+                moved_As = (block.current_A[inside, column] * interval_s[inside, column]).sum()
                 running.moved_Ah[k] += float(moved_As) / 3600.0
                 own = running.segment.steps[k].sample_every_s
                 if own is not None:
@@ -187,23 +224,25 @@ class Attendant:
         frame.degrees = degrees
         return Samples(
             times_s, block.current_A, block.voltage_V, smooth + share * (degrees - smooth),
-            np.broadcast_to(air, shape), step, cycle, every_s,
+            np.broadcast_to(air, shape), step, cycle, every_s, interval_s,
         )  # fmt: skip
 
-    def _stop_beyond_limits(self, samples: Samples, now_s: float) -> None:
+    def _stop_beyond_limits(self, samples: Samples, now_s: float, *, is_new: bool) -> None:
         """Hold samples against the limits; a channel beyond them is stopped at once."""
         for column, (_, run) in enumerate(self.frame.members):
             if not run.running or run.stopped:
                 continue
             degC = float(self.frame.degrees[column])
-            reason = self.watch.reason(run, samples, column, degC)
+            reason = self.watch.reason(run, samples, column, degC, is_new=is_new)
             if reason:
                 self.frame.driver.make_safe([run.entry.cycler_channel])
                 run.stopped = reason
                 run.note_cut(now_s)
 
     def _stop_at_charge(self, active: list[ChannelRun], now_s: float) -> None:
-        """End `to_soc` steps whose charge has been moved."""
+        """End `to_soc` steps whose charge has been moved; a stepper does so by itself."""
+        if self.frame.is_stepped:
+            return
         due = []
         for run in active:
             running = run.running
@@ -239,8 +278,10 @@ class Attendant:
         running = run.running
         if running is None:
             return
-        ends = [*running.starts_s[1:], running.end_s if math.isfinite(running.end_s) else
-                float(math.floor(self.clock.now()))]  # fmt: skip
+        known = running.ends_s
+        is_known = math.isfinite(running.end_s)
+        last_s = running.end_s if is_known else float(math.floor(self.clock.now()))
+        ends = [*known, *running.starts_s[len(known) + 1 :], last_s]
         for k, start_s in enumerate(running.starts_s):
             step = running.segment.steps[k]
             is_last = k == len(running.starts_s) - 1

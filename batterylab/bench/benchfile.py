@@ -34,8 +34,11 @@ class InstrumentEntry(_Part):
     model: str
     address: str = Field(min_length=3)
     serial: str = ""
+    firmware: str = ""
     calibration_due: str = ""
     accept_overdue: bool = False
+    sample_s: Duration_s = Field(1.0, alias="sample", ge=0.05, le=60)
+    stop_port: int = Field(0, ge=0, le=65535)
 
     @field_validator("calibration_due", mode="before")
     @classmethod
@@ -55,7 +58,7 @@ class ChannelPattern(_Part):
 
     name: str
     cycler: str
-    channel: str
+    channel: str = "1"
     temperature: str = ""
     chamber: str = ""
     shelf: int = Field(1, ge=0, le=1000)
@@ -143,11 +146,14 @@ class BenchFile:
         What it says.
     channels : dict of str to ChannelEntry
         By name, in the file's order.
+    cell_type : CellType or None
+        Of the study that it was opened for.
     """
 
     path: Path
     text: BenchText
     channels: dict[str, ChannelEntry]
+    cell_type: CellType | None = None
 
     @property
     def instruments(self) -> dict[str, InstrumentEntry]:
@@ -186,7 +192,7 @@ class BenchFile:
         problems += _limit_problems(document, text, cell_type)
         if problems:
             raise ProblemsError(problems)
-        return cls(Path(path), text, channels)
+        return cls(Path(path), text, channels, cell_type)
 
     def meter(self) -> str | None:
         """Return the name of the meter that reads AC resistance at loading, if there is one."""
@@ -198,6 +204,12 @@ def role_of(model: str) -> str:
     from batterylab.drivers.catalogue import models, spec
 
     return spec(model).role if model in models() else ""
+
+
+def fills(model: str) -> str:
+    """Return the role that a model fills on the bench: a supply is stepped as a cycler."""
+    role = role_of(model)
+    return "cycler" if role == "host_stepped" else role
 
 
 def _instrument_problems(document: YamlDocument, text: BenchText) -> list[Problem]:
@@ -286,7 +298,7 @@ def _channel(pattern: ChannelPattern, n: int, text: BenchText) -> ChannelEntry:
                 f"{key}: there is no instrument {instrument!r}",
                 hint=f"known: {', '.join(text.instruments)}",
             )
-        found = role_of(text.instruments[instrument].model)
+        found = fills(text.instruments[instrument].model)
         if found and found != role:
             raise BatterylabError(f"{key}: {instrument} is a {found}, not a {role}")
     return ChannelEntry(

@@ -1,7 +1,7 @@
 """One channel's way through a protocol: where it is, and where in time its steps lie."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +26,8 @@ class Running:
         Number in the recording of the segment's first step.
     moved_Ah : list of float
         Charge of each step so far.
+    ends_s : list of float
+        Ends of steps, where they are known; else a step ends where the next one starts.
     end_s : float
         End of the segment, once known.
     is_ending, is_seen : bool
@@ -36,6 +38,7 @@ class Running:
     starts_s: list[float]
     first_index: int
     moved_Ah: list[float]
+    ends_s: list[float] = field(default_factory=list)
     end_s: float = math.inf
     is_ending: bool = False
     is_seen: bool = False
@@ -137,6 +140,12 @@ class ChannelRun:
         if len(running.starts_s) <= last:
             start = end_s - steps[last].duration_s if steps[last].is_fixed else end_s - 1
             self._fill(running, last, start)
+
+    def note_starts(self, starts_s: Sequence[float], ends_s: Sequence[float]) -> None:
+        """Take the exact times of the steps from a supply that the host steps."""
+        if self.running is not None and starts_s:
+            self.running.starts_s = list(starts_s)
+            self.running.ends_s = list(ends_s[: len(starts_s) - 1])
 
     def note_cut(self, end_s: float) -> None:
         """Learn that the segment ended before its last step."""

@@ -8,6 +8,7 @@ import contextlib
 import json
 import socket
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from batterylab.errors import EnvironmentFailedError
@@ -75,6 +76,8 @@ class BenchClock:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.settimeout(TIMEOUT_s)
         self._stream = self._socket.makefile("rwb")
+        #: lets what else is due happen while one instrument is waited for, up to a time
+        self.meanwhile: Callable[[float], None] | None = None
         self._now = float(self.ask("time")["time"])
 
     def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
@@ -107,9 +110,13 @@ class BenchClock:
         """Let bench time pass."""
         if seconds <= 0:
             return
-        self._now += seconds
+        until_s = self._now + seconds
         if seconds >= SMALLEST_PUSH_s:
-            self._push()
+            if self.meanwhile is not None:
+                self.meanwhile(until_s)
+            self.sleep_until(until_s)
+        else:
+            self._now = until_s
 
     def sleep_until(self, unix_s: float) -> None:
         """Let bench time pass until a time."""

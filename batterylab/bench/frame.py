@@ -1,5 +1,6 @@
 """A cycler frame during a run: its channels, its slots, its own clock."""
 
+import math
 from dataclasses import fields
 from typing import Any
 
@@ -9,11 +10,15 @@ from numpy.typing import NDArray
 from batterylab.bench.channelrun import ChannelRun
 from batterylab.bench.onboard import Guards, compile_segment
 from batterylab.bench.recorder import Recorder
+from batterylab.bench.stepper import SLOTS as STEPPER_SLOTS
+from batterylab.bench.stepper import Stepper
 from batterylab.drivers.roles import LogBlock
 from batterylab.errors import BatterylabError, EnvironmentFailedError
 from batterylab.protocol import Resolved, Step, all_segments
 
 SLOTS = 8
+
+Looks = dict[int, tuple[int, float]]
 
 
 class Frame:
@@ -35,6 +40,9 @@ class Frame:
     numbers : list of int
         The members' channels on the cycler.
     """
+
+    is_stepped = False
+    slots_there_are = SLOTS
 
     def __init__(
         self, name: str, driver: Any, members: list[tuple[int, ChannelRun]], resolved: Resolved
@@ -61,9 +69,10 @@ class Frame:
             If a contact is bad, or the frame refuses.
         """
         segments = all_segments(self.resolved)
-        if len(segments) > SLOTS:
+        most = self.slots_there_are
+        if len(segments) > most:
             raise BatterylabError(
-                f"{self.resolved.name}: needs {len(segments)} sequences, {self.name} has {SLOTS}",
+                f"{self.resolved.name}: needs {len(segments)} sequences, {self.name} has {most}",
                 hint="use the same steps where they may be the same",
             )
         self.driver.prepare(self.numbers)
@@ -94,6 +103,10 @@ class Frame:
         self.last_s = self.start_s = now_s
         self.recorder = Recorder(len(self.members), resolved.voltage_moves_V, now_s)
 
+    def begin(self, runs: list[ChannelRun], slot: int) -> None:
+        """Start the sequence of a slot on some channels."""
+        self.driver.start([run.entry.cycler_channel for run in runs], slot)
+
     def read(self, numbers: list[int]) -> tuple[LogBlock, dict[int, tuple[int, float]]]:
         """Return the new samples, and where some channels are as of the last of them.
 
@@ -107,6 +120,10 @@ class Frame:
                                for f in fields(LogBlock)))  # fmt: skip
             looks = self.driver.step_times(numbers)
         return block, looks
+
+    def intervals(self, times_s: NDArray[np.float64], run: ChannelRun) -> NDArray[np.float64]:
+        """Return the time in s of which each sample of a channel tells: a second of the log."""
+        return np.ones(len(times_s))
 
     def times(self, block: LogBlock) -> NDArray[np.float64]:
         """Return the end of each logged second as unix seconds."""
@@ -130,3 +147,49 @@ class Frame:
         if len(rows):
             rows[:, 0] = self.indices[rows[:, 0].astype(int)]
         return rows
+
+
+class SteppedFrame(Frame):
+    """A supply that the host steps: one channel, its times exact and those of the bench."""
+
+    driver: Stepper
+    is_stepped = True
+    slots_there_are = STEPPER_SLOTS
+
+    def calibrate(self, now_s: float, resolved: Resolved) -> None:
+        """Begin to count; the supply's log is in the bench's own time."""
+        self.driver.clear_log()
+        self.offset_s = 0.0
+        self.last_s = self.start_s = self.sample_s = now_s
+        self.recorder = Recorder(len(self.members), resolved.voltage_moves_V, now_s)
+
+    def begin(self, runs: list[ChannelRun], slot: int) -> None:
+        """Start the sequence of a slot; the stepper ends it at the segment's charge."""
+        for run in runs:
+            segment = run.progress.current
+            most_Ah = segment.stop_after_Ah if segment else None
+            self.driver.start(
+                [run.entry.cycler_channel], slot, math.inf if most_Ah is None else most_Ah
+            )
+
+    def times(self, block: LogBlock) -> NDArray[np.float64]:
+        """Return the time of each sample as unix seconds."""
+        return np.asarray(block.time_ms / 1000.0, float)
+
+    def intervals(self, times_s: NDArray[np.float64], run: ChannelRun) -> NDArray[np.float64]:
+        """Return the time in s since the sample before, or since the step began."""
+        if run.running is None or not len(times_s):
+            return np.zeros(len(times_s))
+        before = np.concatenate([[self.sample_s], times_s[:-1]])
+        self.sample_s = float(times_s[-1])
+        starts = np.array(run.running.starts_s)
+        began = starts[np.maximum(np.searchsorted(starts, times_s, side="left") - 1, 0)]
+        return np.asarray(np.maximum(times_s - np.maximum(before, began), 0.0), float)
+
+
+def frame_for(
+    name: str, driver: Any, members: list[tuple[int, ChannelRun]], resolved: Resolved
+) -> Frame:
+    """Return what a run knows of a cycler, or of a supply that the host steps."""
+    kind = SteppedFrame if getattr(driver, "is_stepped", False) else Frame
+    return kind(name, driver, members, resolved)

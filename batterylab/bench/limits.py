@@ -39,7 +39,9 @@ class Watch:
             round(bench.debounce),
         )
 
-    def reason(self, run: ChannelRun, samples: Samples, column: int, degC: float) -> str:
+    def reason(
+        self, run: ChannelRun, samples: Samples, column: int, degC: float, *, is_new: bool
+    ) -> str:
         """Say why a channel must be stopped now; empty if it need not.
 
         Parameters
@@ -52,8 +54,12 @@ class Watch:
             The channel's.
         degC : float
             Its cell's temperature; NaN if its thermocouple is open.
+        is_new : bool
+            Whether it was read since the last time.
         """
-        return self._out_of_voltage(run, samples, column) or self._too_hot(run, degC)
+        return self._out_of_voltage(run, samples, column) or (
+            self._too_hot(run, degC) if is_new else ""
+        )
 
     def _out_of_voltage(self, run: ChannelRun, samples: Samples, column: int) -> str:
         low, high = self.voltage_V

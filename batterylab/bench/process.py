@@ -59,10 +59,10 @@ def _locked(path: Path, patience_s: float = 0.0) -> IO[str] | None:
 
 def bench_lock(study: Study) -> Path:
     """Return the lock that all studies on the same cyclers share."""
-    from batterylab.bench.benchfile import BenchFile, role_of
+    from batterylab.bench.benchfile import BenchFile, fills
 
     file = BenchFile.open(study.bench_path, study.cell_type)
-    cyclers = sorted(e.address for e in file.instruments.values() if role_of(e.model) == "cycler")
+    cyclers = sorted(e.address for e in file.instruments.values() if fills(e.model) == "cycler")
     digest = hashlib.sha256("\n".join(cyclers).encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"batterylab-{os.getuid()}-{digest}.lock"
 

@@ -31,6 +31,8 @@ class Samples:
         Cycle number.
     every_s : ndarray, shape (n, c)
         Interval at which the step is recorded.
+    interval_s : ndarray, shape (n, c)
+        Time of which each sample tells: since the one before, or since its step began.
     """
 
     unix_time_s: Array
@@ -41,6 +43,7 @@ class Samples:
     step: NDArray[np.int64]
     cycle: NDArray[np.int64]
     every_s: Array
+    interval_s: Array
 
 
 class Recorder:
@@ -78,7 +81,7 @@ class Recorder:
         if not len(samples.unix_time_s):
             return np.zeros((0, len(ROW)))
         active = samples.step >= 0
-        moved = np.where(active, samples.current_A, 0.0) / 3600.0
+        moved = np.where(active, samples.current_A, 0.0) * samples.interval_s / 3600.0
         charge = self.net_Ah + np.cumsum(moved, axis=0)
         energy = self.net_Wh + np.cumsum(moved * samples.voltage_V, axis=0)
         self.net_Ah, self.net_Wh = charge[-1].copy(), energy[-1].copy()

@@ -7,16 +7,17 @@ whenever there is doubt: a limit, a stale reading, an unknown state, a lost link
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from batterylab.bench.attendant import Attendant, LOOK_s
+from batterylab.bench.attendant import Attendant, Degrees, LOOK_s
 from batterylab.bench.chambers import Chambers
 from batterylab.bench.channelrun import ChannelRun
-from batterylab.bench.clock import WallClock
-from batterylab.bench.frame import Frame
+from batterylab.bench.frame import frame_for
 from batterylab.bench.journal import Journal
 from batterylab.bench.limits import Watch
 from batterylab.bench.onboard import Guards
+from batterylab.bench.pace import Pacer, at_once
 from batterylab.bench.setup import Bench
 from batterylab.errors import BatterylabError, EnvironmentFailedError, SafetyStopError
 from batterylab.protocol import Resolved
@@ -65,17 +66,25 @@ class Runner:
             ChannelRun(bench.channel(name), serial, resolved) for name, serial in loaded.items()
         ]
         self.frames = [
-            Frame(name, driver, [(i, run) for i, run in enumerate(self.runs)
-                                 if run.entry.cycler == name], resolved)
+            frame_for(name, driver, [(i, run) for i, run in enumerate(self.runs)
+                                     if run.entry.cycler == name], resolved)
             for name, driver in bench.of_role("cycler").items()
             if any(run.entry.cycler == name for run in self.runs)
         ]  # fmt: skip
+        self.pacer = Pacer(
+            self.clock, [frame.driver for frame in self.frames if frame.is_stepped]
+        )
         self.attendants = [
             Attendant(frame, journal, self.clock, resolved, self.watch) for frame in self.frames
         ]
         self.chambers = Chambers(bench.of_role("chamber"), self.runs, resolved)
         self.start_s = 0.0
         self.expected_s = resolved.expected_s()
+        poll_s = bench.file.poll_s
+        #: what a frame logged is fetched every second, where seconds are real
+        self._look_s = min(poll_s, LOOK_s) if self.pacer.is_real else poll_s
+        self._poll_s = 0.0
+        self._degrees: Degrees = {}
 
     def run(self) -> list[ChannelRun]:
         """Carry the protocol out; every channel is left in its safe state.
@@ -91,16 +100,17 @@ class Runner:
             If an instrument is lost; from a `SafetyStopError` if, besides, the safe state could
             not be confirmed.
         """
-        try:
-            self._prepare()
-            self._soak()
-            self._begin_all()
-            while any(run.running for run in self.runs):
-                self._tick()
-            self.make_safe()
-        except BaseException as error:
-            self._abandon(error)
-            raise
+        with self.pacer:
+            try:
+                self._prepare()
+                self._soak()
+                self._begin_all()
+                while any(run.running for run in self.runs):
+                    self._tick()
+                self.make_safe()
+            except BaseException as error:
+                self._abandon(error)
+                raise
         self.journal.sync()
         return self.runs
 
@@ -112,14 +122,15 @@ class Runner:
         SafetyStopError
             If one could not be confirmed; all were tried.
         """
+        jobs = [partial(frame.driver.make_safe, frame.numbers) for frame in self.frames]
         problems = []
-        for frame in self.frames:
-            try:
-                frame.driver.make_safe(frame.numbers)
-            except BatterylabError as error:
+        for frame, error in zip(self.frames, at_once(self.clock, jobs), strict=True):
+            if isinstance(error, BatterylabError):
                 known = isinstance(error, SafetyStopError)
                 problems.append(error.message if known else
                                 f"{frame.name}: not confirmed safe: {error.message}")  # fmt: skip
+            elif error is not None:
+                raise error
         if problems:
             raise SafetyStopError(
                 "\n".join(problems), hint="disconnect these channels by hand now"
@@ -148,8 +159,11 @@ class Runner:
 
     # -- before ------------------------------------------------------------------------------
     def _prepare(self) -> None:
-        for frame in self.frames:
-            frame.prepare(Guards(self.watch.voltage_V))
+        guards = Guards(self.watch.voltage_V)
+        jobs = [partial(frame.prepare, guards) for frame in self.frames]
+        for error in at_once(self.clock, jobs):
+            if error is not None:
+                raise error
         for name, driver in self.bench.of_role("scanner").items():
             places = [run.entry.scanner_channel for run in self.runs if run.entry.scanner == name]
             if places:
@@ -162,11 +176,12 @@ class Runner:
             if reason:
                 self._stop_everything(reason)
                 return
+            self.pacer.step()
             now = self.clock.now()
             if now >= unix_s:
                 return
-            is_real = isinstance(self.clock, WallClock)
-            self.clock.sleep_until(min(unix_s, now + LOOK_s) if is_real else unix_s)
+            until_s = now + LOOK_s if self.pacer.is_real else self.pacer.due_s()
+            self.clock.sleep_until(min(unix_s, until_s))
 
     def _stop_everything(self, reason: str) -> None:
         self.make_safe()
@@ -198,6 +213,8 @@ class Runner:
         return all(run.stopped for run in self.runs)
 
     def _begin_all(self) -> None:
+        self._degrees = self._temperatures()
+        self.chambers.read()
         self.clock.sleep_until(math.ceil(self.clock.now() + 1.0))
         self.start_s = float(math.floor(self.clock.now()))
         self.journal.event("", "begin", start_s=self.start_s)
@@ -205,16 +222,22 @@ class Runner:
             frame = attendant.frame
             frame.calibrate(self.start_s, self.resolved)
             attendant.start([run for _, run in frame.members if run.is_active])
+            attendant.due_s = attendant.next_look(self.start_s, self._look_s)
+        self._poll_s = self.start_s + self.bench.file.poll_s
 
     # -- each look ---------------------------------------------------------------------------
     def _tick(self) -> None:
-        now = self.clock.now()
-        self._wait(min(each.next_look(now, self.bench.file.poll_s) for each in self.attendants))
+        self._wait(min(*(each.due_s for each in self.attendants), self._poll_s))
         now_s = float(math.floor(self.clock.now()))
-        temperatures = self._temperatures()
-        air = self.chambers.read()
+        is_poll = now_s >= self._poll_s
+        if is_poll:
+            self._degrees = self._temperatures()
+            self.chambers.read()
+            self._poll_s = now_s + self.bench.file.poll_s
         for attendant in self.attendants:
-            attendant.look(now_s, temperatures, air)
+            if now_s >= attendant.due_s or is_poll:
+                attendant.look(now_s, self._degrees, self.chambers.air_degC, is_new=is_poll)
+                attendant.due_s = attendant.next_look(now_s, self._look_s)
         done = sum(1 for run in self.runs if not run.running)
         self.report({
             "phase": "running",

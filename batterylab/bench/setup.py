@@ -4,11 +4,36 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from batterylab.bench.benchfile import BenchFile, ChannelEntry, role_of
+from batterylab.bench.benchfile import (
+    BenchFile,
+    ChannelEntry,
+    InstrumentEntry,
+    fills,
+    role_of,
+)
 from batterylab.bench.calibration import is_overdue, refuse_overdue
 from batterylab.bench.clock import BenchClock, Clock, clock_for
+from batterylab.bench.stepper import Stepper
 from batterylab.drivers.catalogue import open_instrument, spec
+from batterylab.drivers.roles import Protections
 from batterylab.errors import BatterylabError
+
+#: a supply's own watchdog waits this long for its host
+WATCHDOG_s = 5.0
+#: a supply's protection lies this much above the largest current that the cell may carry
+ABOVE = 1.1
+
+
+def protections_of(file: BenchFile) -> Protections:
+    """Return what a supply must watch by itself: the bench's limits, the cell type's currents."""
+    low_V, high_V = file.limits.voltage_V
+    cell = file.cell_type
+    return Protections(
+        low_V, high_V,
+        ABOVE * cell.max_charge_A if cell else None,
+        ABOVE * cell.max_discharge_A if cell else None,
+        WATCHDOG_s,
+    )  # fmt: skip
 
 
 @dataclass
@@ -31,7 +56,7 @@ class Bench:
     roles: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.roles = {name: role_of(e.model) for name, e in self.file.instruments.items()}
+        self.roles = {name: fills(e.model) for name, e in self.file.instruments.items()}
 
     @classmethod
     def open(
@@ -53,13 +78,17 @@ class Bench:
             refuse_overdue(file, bench.clock.now(), names)
             for name, entry in file.instruments.items():
                 if name in names:
-                    bench.drivers[name] = open_instrument(
-                        name, entry.model, entry.address, entry.serial, bench.clock
-                    )
+                    bench.drivers[name] = bench._opened(name, entry)
         except BaseException:
             bench.close()
             raise
         return bench
+
+    def _opened(self, name: str, entry: InstrumentEntry) -> Any:
+        driver = open_instrument(name, entry.model, entry.address, entry.serial, self.clock)
+        if role_of(entry.model) != "host_stepped":
+            return driver
+        return Stepper(driver, self.clock, protections_of(self.file), entry.sample_s)
 
     def of_role(self, role: str) -> dict[str, Any]:
         """Return the open drivers of a role, by name."""

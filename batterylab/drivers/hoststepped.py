@@ -42,6 +42,8 @@ class HostSteppedDriver(ScpiDriver):
 
     #: whether settings can be changed while current flows
     changes_while_on = True
+    #: whether the model ends a step by conditions of its own
+    ends_by_itself = False
 
     def __init__(self, link: Link, spec: ModelSpec) -> None:
         super().__init__(link, spec)
@@ -124,10 +126,15 @@ class HostSteppedDriver(ScpiDriver):
                     hint="its settings are lost: was it switched off and on? Prepare it again",
                 )
 
-    def set(self, mode: str, current_A: float, voltage_V: float, at_most_s: float) -> None:
+    def set(self, mode: str, current_A: float, voltage_V: float, at_most_s: float) -> bool:
         """Set what the output shall do; `current_A` is a magnitude, `voltage_V` is not passed.
 
         Between two modes the output is switched off and on again, with all that `output` checks.
+
+        Returns
+        -------
+        bool
+            Whether current went on flowing all the while.
 
         Raises
         ------
@@ -151,6 +158,7 @@ class HostSteppedDriver(ScpiDriver):
         self.mode, self.current_A, self.voltage_V = mode, current_A, voltage_V
         if interrupts:
             self.output(True)
+        return self.wants_on and not interrupts
 
     def _check_step(
         self, mode: str, current_A: float, voltage_V: float, at_most_s: float, held: Protections

@@ -23,6 +23,7 @@ class ItM3900(HostSteppedDriver):
     """An IT-M3900 on its socket."""
 
     changes_while_on = False
+    ends_by_itself = True
 
     # -- control ---------------------------------------------------------------------------
     def _take_control(self) -> None:

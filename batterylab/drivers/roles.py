@@ -245,10 +245,16 @@ class HostStepped(Instrument, Protocol):
         What the model does not watch comes back as None: then the host must.
         """
 
-    def set(self, mode: str, current_A: float, voltage_V: float, at_most_s: float) -> None:
+    #: whether the output has been switched on and not off again
+    wants_on: bool
+    #: whether the model ends a step by conditions of its own
+    ends_by_itself: bool
+
+    def set(self, mode: str, current_A: float, voltage_V: float, at_most_s: float) -> bool:
         """Set ``CHARGE``, ``DISCHARGE`` or ``REST``: magnitude of current, voltage not passed.
 
         A model with a timer of its own ends after `at_most_s`, whatever becomes of the host.
+        Returns whether current went on flowing all the while.
         """
 
     def output(self, on: bool) -> None:
