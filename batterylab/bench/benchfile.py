@@ -4,10 +4,11 @@ import re
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from batterylab.bench.stoppath import StopPath
 from batterylab.cells import CellType, check_name
 from batterylab.errors import BatterylabError, Problem, ProblemsError
 from batterylab.quantity import Duration_s, Resistance_ohm, Samples, Temperature_degC, Voltage_V
@@ -38,6 +39,7 @@ class InstrumentEntry(_Part):
     calibration_due: str = ""
     accept_overdue: bool = False
     sample_s: Duration_s = Field(1.0, alias="sample", ge=0.05, le=60)
+    stop: Literal["", "second session", "dead-socket port", "digital abort line", "none"] = ""
     stop_port: int = Field(0, ge=0, le=65535)
 
     @field_validator("calibration_due", mode="before")
@@ -193,6 +195,15 @@ class BenchFile:
         if problems:
             raise ProblemsError(problems)
         return cls(Path(path), text, channels, cell_type)
+
+    def stop_path(self, name: str) -> StopPath:
+        """Return how an instrument is stopped without the runner."""
+        from batterylab.drivers.catalogue import spec
+
+        entry = self.instruments[name]
+        stop = spec(entry.model).stop
+        port = entry.stop_port or int(stop.get("port", 0))
+        return StopPath(entry.stop or str(stop["path"]), name, entry.address, port)
 
     def meter(self) -> str | None:
         """Return the name of the meter that reads AC resistance at loading, if there is one."""

@@ -8,13 +8,32 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from batterylab.errors import EnvironmentFailedError
 
 TIMEOUT_s = 120.0
 SMALLEST_PUSH_s = 0.1
+#: a simulated bench computes hours at once
+BENCH_s = 30.0
+_listeners: list[Callable[[float], None]] = []
+
+
+@contextlib.contextmanager
+def listening(allow: Callable[[float], None]) -> Iterator[None]:
+    """Tell somebody, while this lasts, how long what comes next may take in real time."""
+    _listeners.append(allow)
+    try:
+        yield
+    finally:
+        _listeners.remove(allow)
+
+
+def may_take(seconds: float) -> None:
+    """Say that what comes next may take so long in real time: a reply, a write to the disk."""
+    for allow in _listeners:
+        allow(seconds)
 
 
 class Clock(Protocol):
@@ -31,11 +50,22 @@ class Clock(Protocol):
 
 
 class WallClock:
-    """The machine's own clock."""
+    """The machine's own clock, as it stood when this was made, and the seconds since.
+
+    A step of the machine's time, as NTP or a hand makes it, moves nothing: durations and the
+    order of samples count. `jump_s` tells how far the machine's time has gone its own way.
+    """
+
+    def __init__(self) -> None:
+        self._zero_s = time.time() - time.monotonic()
 
     def now(self) -> float:
-        """Return the time as unix seconds."""
-        return time.time()
+        """Return the time as unix seconds; it never runs backwards."""
+        return self._zero_s + time.monotonic()
+
+    def jump_s(self) -> float:
+        """Return by how much the machine's time was moved since this clock was made, in s."""
+        return time.time() - self.now()
 
     def sleep(self, seconds: float) -> None:
         """Wait."""
@@ -44,7 +74,7 @@ class WallClock:
 
     def sleep_until(self, unix_s: float) -> None:
         """Wait until a time."""
-        self.sleep(unix_s - time.time())
+        self.sleep(unix_s - self.now())
 
 
 class BenchClock:
@@ -88,6 +118,7 @@ class BenchClock:
         EnvironmentFailedError
             If the link is lost, or the bench refuses.
         """
+        may_take(BENCH_s)
         request = json.dumps({"do": what, **arguments}) + "\n"
         try:
             self._stream.write(request.encode())

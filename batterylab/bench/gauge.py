@@ -10,6 +10,7 @@ from typing import Any
 
 from batterylab.bench.allot import gauge_rounds
 from batterylab.bench.benchfile import BenchFile
+from batterylab.bench.clock import listening
 from batterylab.bench.guard import GuardProcess
 from batterylab.bench.loading import Hands, Loader
 from batterylab.bench.session import run_protocol
@@ -97,10 +98,12 @@ def run_gauge(
 
             guard.rest()  # hands take their time
             _move(study, operator, hands_of, file, seats)
-            done += run_protocol(
-                study, gauge.protocol, seats, operator, part="gauge", report=tell,
-                should_stop=beat,
-            )  # fmt: skip
+            with listening(guard.allow):
+                done += run_protocol(
+                    study, gauge.protocol, seats, operator, part="gauge", report=tell,
+                    should_stop=beat,
+                )
+            guard.rest()
             _move(study, operator, hands_of, file, None)
     except BatterylabError as error:
         is_safe = not isinstance(error.__cause__, SafetyStopError)

@@ -1,26 +1,36 @@
 """The guard: a second process that makes the channels safe if the runner dies or hangs.
 
-It opens its own links before any current flows, listens to the runner's heartbeat on its
-standard input, and needs nothing of the runner to act. It ends when told ``done``.
+It tries its ways to the instruments before any current flows, listens to the runner's heartbeat
+on its standard input, and needs nothing of the runner to act. If the heartbeat is lost, it kills
+the runner, so that nobody else talks to the instruments, stops the channels by the path that each
+model's file names, and reads back. It ends when told ``done``.
 """
 
 import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from batterylab.bench.pulse import LOST, Pulse
 from batterylab.errors import BatterylabError, EnvironmentFailedError
 
-SILENCE_s = 20.0
-BEAT_EVERY_s = 1.0
+SILENCE_s = 1.0
 STARTUP_s = 60.0
 TRIES = 10
 DISMISS_s, ACT_s = 10.0, 120.0
+#: a runner that waits for a processor is not hung: it gets this many silences more
+GRACE = 3
+#: share of a silence that a starved runner spends on a processor at most
+STARVED_SHARE = 0.3
+SIGKILL_s = 0.5
 
 
 class GuardProcess:
@@ -42,11 +52,10 @@ class GuardProcess:
     """
 
     def __init__(self, study: Path, channels: list[str], silence_s: float = SILENCE_s) -> None:
-        self._last = time.monotonic()
         command = [sys.executable, "-m", "batterylab.bench.guard", str(study), str(silence_s)]
         self._process = subprocess.Popen(
-            [*command, *channels], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, start_new_session=True,
+            [*command, str(os.getpid()), *channels], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         assert self._process.stdout is not None  # noqa: S101  (a pipe was asked for)
         ready, _, _ = select.select([self._process.stdout], [], [], STARTUP_s)
@@ -55,26 +64,26 @@ class GuardProcess:
             self._process.kill()
             _, errors = self._process.communicate()
             raise EnvironmentFailedError(f"the guard did not start: {errors.strip()[-500:]}")
-        self.beat(force=True)
+        self._pulse = Pulse(self._say)
+        self._pulse.start()
 
-    def beat(self, *, force: bool = False) -> None:
-        """Tell the guard that the runner is well, at most once a second.
+    def beat(self) -> None:
+        """Tell the guard that the runner's main loop is well.
 
         Raises
         ------
         EnvironmentFailedError
             If the guard is gone: a run without a guard does not go on.
         """
-        now = time.monotonic()
-        if not force and now - self._last < BEAT_EVERY_s:
-            return
-        self._last = now
-        self._say("beat")
+        self._pulse.check_in()
+
+    def allow(self, seconds: float) -> None:
+        """Tell the guard that the next thing that the main loop does may take so long."""
+        self._pulse.allow(seconds)
 
     def rest(self) -> None:
         """Tell the guard that no current flows: until the next beat, silence is no alarm."""
-        self._last = 0.0
-        self._say("rest")
+        self._pulse.rest()
 
     def _say(self, word: str) -> None:
         try:
@@ -82,7 +91,7 @@ class GuardProcess:
             self._process.stdin.write(word + "\n")
             self._process.stdin.flush()
         except (OSError, ValueError):
-            raise EnvironmentFailedError("the guard is gone") from None
+            raise EnvironmentFailedError(LOST) from None
 
     def dismiss(self, *, is_safe: bool = True) -> None:
         """Tell the guard that all is over, and wait for its end.
@@ -90,11 +99,11 @@ class GuardProcess:
         Parameters
         ----------
         is_safe : bool
-            If False, nothing is said: the guard finds the runner gone, and acts.
+            If False, it is told that the channels are not known to be safe, and acts.
         """
-        if is_safe:
-            with contextlib.suppress(EnvironmentFailedError):
-                self._say("done")
+        self._pulse.stop()
+        with contextlib.suppress(EnvironmentFailedError):
+            self._say("done" if is_safe else "unsafe")
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.communicate(timeout=DISMISS_s if is_safe else ACT_s)
         if self._process.poll() is None:
@@ -102,7 +111,10 @@ class GuardProcess:
             self._process.communicate()
 
 
-def watch(read_line: Callable[[float | None], str | None], silence_s: float) -> str:
+def watch(
+    read_line: Callable[[float | None], str | None], silence_s: float,
+    is_starved: Callable[[], bool] = lambda: False,
+) -> str:  # fmt: skip
     """Listen until the runner is done or in trouble.
 
     Parameters
@@ -112,6 +124,8 @@ def watch(read_line: Callable[[float | None], str | None], silence_s: float) -> 
         the end of the stream, or None if nothing came in time.
     silence_s : float
         Longest silence, but for that after ``rest``.
+    is_starved : callable
+        Says whether the runner only waits for a processor.
 
     Returns
     -------
@@ -119,13 +133,20 @@ def watch(read_line: Callable[[float | None], str | None], silence_s: float) -> 
         Why to act; empty if the runner said ``done``.
     """
     limit_s: float | None = silence_s
+    grace = 0
     while True:
         line = read_line(limit_s)
+        if line is None and grace < GRACE and is_starved():
+            grace += 1
+            continue
         limit_s = None if line is not None and line.strip() == "rest" else silence_s
         if line is None:
-            return f"the runner was silent for {silence_s:g} s"
+            return f"the runner was silent for {silence_s * (1 + grace):g} s"
+        grace = 0
         if line == "":
             return "the runner is gone"
+        if line.strip() == "unsafe":
+            return "the runner could not confirm the safe state"
         if line.strip() == "done":
             return ""
 
@@ -147,6 +168,8 @@ class Ear:
         """Return a line, an empty string at the end, or None if nothing came in time."""
         while b"\n" not in self._heard:
             ready, _, _ = select.select([self._handle], [], [], limit_s)
+            if not ready:  # what came while this process waited for a processor counts
+                ready, _, _ = select.select([self._handle], [], [], 0)
             if not ready:
                 return None
             data = os.read(self._handle, 4096)
@@ -157,86 +180,177 @@ class Ear:
         return line.decode("ascii", "replace") + "\n"
 
 
-def act(folder: Path, channels: list[str], reason: str) -> None:
-    """Make channels safe over fresh links, and write what was done beside the run.
+class Subject:
+    """The runner as the system shows it.
 
-    Raises
-    ------
-    BatterylabError
-        If the safe state could not be confirmed.
+    Parameters
+    ----------
+    number : int
+        Of the process; this one's parent.
     """
-    from batterylab.studylog import utc_text
 
-    problem = ""
-    for _ in range(TRIES):
-        try:
-            _make_safe(folder, channels)
-            problem = ""
-            break
-        except BatterylabError as error:
-            problem = str(error)
-            time.sleep(1.0)
-    report = {"time_utc": utc_text(), "reason": reason, "channels": channels,
-              "is_safe": not problem, "problem": problem}  # fmt: skip
-    path = folder / "run" / "guard.json"
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(report, indent=2), encoding="utf-8")
-    temporary.replace(path)
-    if problem:
-        raise EnvironmentFailedError(problem)
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._ticks, self._seen_s = self._used(), time.monotonic()
+
+    def _fields(self) -> list[str]:
+        with contextlib.suppress(OSError):
+            text = Path(f"/proc/{self.number}/stat").read_text(encoding="ascii", errors="replace")
+            return text.rpartition(")")[2].split()
+        return []
+
+    def _used(self) -> float:
+        """Return the processor time used so far, in s."""
+        fields = self._fields()
+        ticks = sum(map(int, fields[11:13])) if len(fields) > 12 else 0
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def is_starved(self) -> bool:
+        """Say whether it wants to run and hardly could since the last question."""
+        used_s, now_s = self._used(), time.monotonic()
+        share = (used_s - self._ticks) / max(now_s - self._seen_s, 1e-3)
+        self._ticks, self._seen_s = used_s, now_s
+        return self._fields()[:1] == ["R"] and share < STARVED_SHARE
+
+    def kill(self) -> bool:
+        """Kill it, with its process group where it leads one; say whether it lived."""
+        if os.getppid() != self.number:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(self.number) == self.number == os.getsid(self.number):
+                os.killpg(self.number, signal.SIGKILL)
+            else:  # in the foreground its group is the shell's job, with others in it
+                os.kill(self.number, signal.SIGKILL)
+        deadline_s = time.monotonic() + SIGKILL_s
+        while os.getppid() == self.number and time.monotonic() < deadline_s:
+            time.sleep(0.005)
+        return True
 
 
-def _make_safe(folder: Path, channels: list[str]) -> None:
-    from batterylab.bench.benchfile import BenchFile
-    from batterylab.bench.clock import WallClock
-    from batterylab.drivers.catalogue import open_instrument
+class Stops:
+    """The ways to stop a bench's channels, without the runner.
 
-    file = BenchFile.open(folder / "bench.yaml")
-    problems = []
-    for name in {file.channels[channel].cycler for channel in channels}:
-        entry = file.instruments[name]
-        numbers = [file.channels[c].cycler_channel for c in channels
-                   if file.channels[c].cycler == name]  # fmt: skip
-        try:
-            driver = open_instrument(name, entry.model, entry.address, entry.serial, WallClock())
+    Parameters
+    ----------
+    folder : Path
+        The study's.
+    channels : list of str
+        To be made safe.
+    """
+
+    def __init__(self, folder: Path, channels: list[str]) -> None:
+        from batterylab.bench.benchfile import BenchFile
+        from batterylab.bench.clock import WallClock
+
+        self.folder = folder
+        self.channels = channels
+        self.file = BenchFile.open(folder / "bench.yaml")
+        self.clock = WallClock()
+        self._open: dict[str, Any] = {}
+
+    @property
+    def numbers(self) -> dict[str, list[int]]:
+        """The channels' own numbers by instrument."""
+        found: dict[str, list[int]] = {}
+        for channel in self.channels:
+            entry = self.file.channels[channel]
+            found.setdefault(entry.cycler, []).append(entry.cycler_channel)
+        return found
+
+    def _driver(self, name: str) -> Any:
+        from batterylab.drivers.catalogue import open_instrument
+
+        entry = self.file.instruments[name]
+        return open_instrument(name, entry.model, entry.address, entry.serial, self.clock)
+
+    def try_all(self) -> None:
+        """Make sure that each path is there; second sessions stay open.
+
+        Raises
+        ------
+        BatterylabError
+            If an instrument cannot be reached by the path that its model's file names.
+        """
+        for name in self.numbers:
+            path = self.file.stop_path(name)
+            if path.kind == "second session":
+                self._open[name] = self._driver(name)
+            elif path.kind == "dead-socket port":
+                path.hang_up()
+                self._driver(name).close()
+
+    def act(self, reason: str) -> None:
+        """Make the channels safe, and write what was done beside the run.
+
+        Raises
+        ------
+        EnvironmentFailedError
+            If the safe state could not be confirmed.
+        """
+        from batterylab.bench.pace import at_once
+        from batterylab.studylog import utc_text
+
+        began_s = time.monotonic()
+        numbers = self.numbers
+        jobs = [partial(self._stop, name, numbers[name]) for name in numbers]
+        errors = [str(error) for error in at_once(self.clock, jobs) if error is not None]
+        problem = "\n".join(errors)
+        report = {"time_utc": utc_text(), "unix_s": time.time(), "reason": reason,
+                  "channels": self.channels, "is_safe": not problem, "problem": problem,
+                  "took_s": round(time.monotonic() - began_s, 3)}  # fmt: skip
+        path = self.folder / "run" / "guard.json"
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(report, indent=2), encoding="utf-8")
+        temporary.replace(path)
+        if problem:
+            raise EnvironmentFailedError(problem)
+
+    def _stop(self, name: str, numbers: list[int]) -> None:
+        """Make one instrument's channels safe, over a link that is open or a fresh one."""
+        for attempt in range(TRIES):
             try:
-                driver.make_safe(numbers)
-            finally:
-                driver.close()
-        except BatterylabError as error:
-            problems.append(str(error))
-    if problems:
-        raise EnvironmentFailedError("\n".join(problems))
+                if name not in self._open:
+                    self._open[name] = self._fresh(name)
+                driver = self._open[name]
+                if hasattr(driver, "start"):
+                    driver.make_safe(numbers)
+                else:
+                    driver.make_safe()
+                return
+            except BatterylabError:
+                if attempt == TRIES - 1:
+                    raise
+                time.sleep(1.0)
+
+    def _fresh(self, name: str) -> Any:
+        path = self.file.stop_path(name)
+        if path.kind == "dead-socket port":
+            with contextlib.suppress(BatterylabError):  # the runner's socket may be gone already
+                path.hang_up()
+        return self._driver(name)
 
 
 def main() -> None:
-    """Entry of the process: study, silence in s, channels."""
-    folder, silence_s, channels = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]
+    """Entry of the process: study, silence in s, the runner's number, channels."""
+    folder, silence_s, runner = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
     try:
-        _try_links(folder, channels)
+        stops = Stops(folder, sys.argv[4:])
+        stops.try_all()
     except BatterylabError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
+    subject = Subject(runner)
     print("ready", flush=True)
-    reason = watch(Ear(sys.stdin.fileno()).read_line, silence_s)
-    if reason:
-        try:
-            act(folder, channels, reason)
-        except BatterylabError as error:
-            sys.exit(error.exit_code)
-
-
-def _try_links(folder: Path, channels: list[str]) -> None:
-    """Make sure that every cycler answers a second client."""
-    from batterylab.bench.benchfile import BenchFile
-    from batterylab.bench.clock import WallClock
-    from batterylab.drivers.catalogue import open_instrument
-
-    file = BenchFile.open(folder / "bench.yaml")
-    for name in {file.channels[channel].cycler for channel in channels}:
-        entry = file.instruments[name]
-        open_instrument(name, entry.model, entry.address, entry.serial, WallClock()).close()
+    reason = watch(Ear(sys.stdin.fileno()).read_line, silence_s, subject.is_starved)
+    if not reason:
+        return
+    if reason.startswith("the runner was silent") and subject.kill():
+        reason += ", and was killed"
+    try:
+        stops.act(reason)
+    except BatterylabError as error:
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -18,12 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batterylab.bench.clock import may_take
 from batterylab.errors import BatterylabError, EnvironmentFailedError
 
 SCHEMA = "batterylab.journal/1"
 MAGIC = b"BLJ1"
 _HEAD = struct.Struct("<IIc")
 SYNC_EVERY_s = 1.0
+#: longest that a disk may need, in s
+DISK_s = 10.0
 LARGEST = 1 << 28
 
 #: columns of a row, all doubles
@@ -96,6 +99,7 @@ class Journal:
 
     def sync(self) -> None:
         """Put everything written so far on the disk."""
+        may_take(DISK_s)
         try:
             self._file.flush()
             os.fsync(self._file.fileno())

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from batterylab.bench.clock import listening
 from batterylab.bench.guard import GuardProcess
 from batterylab.bench.session import open_work, recover, run_study
 from batterylab.errors import BatterylabError, EnvironmentFailedError, SafetyStopError
@@ -252,7 +253,8 @@ def _guarded(
             if report:
                 report(data)
 
-        done = run_study(study, operator, report=tell, should_stop=look)
+        with listening(guard.allow):
+            done = run_study(study, operator, report=tell, should_stop=look)
         stopped = {path.parent.name: why for path, why in done if why}
         if board.reason:
             raise KeyboardInterrupt(board.reason)

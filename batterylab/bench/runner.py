@@ -13,6 +13,7 @@ from typing import Any
 from batterylab.bench.attendant import Attendant, Degrees, LOOK_s
 from batterylab.bench.chambers import Chambers
 from batterylab.bench.channelrun import ChannelRun
+from batterylab.bench.clock import may_take
 from batterylab.bench.frame import frame_for
 from batterylab.bench.journal import Journal
 from batterylab.bench.limits import Watch
@@ -23,6 +24,10 @@ from batterylab.errors import BatterylabError, EnvironmentFailedError, SafetySto
 from batterylab.protocol import Resolved
 
 SOAK_TICK_s = 60.0
+#: how often the main loop looks up while it waits
+BEAT_s = 0.25
+#: longest that the safe state, and the preparation, may take in real time
+SAFE_s, PREPARE_s = 15.0, 60.0
 SOAK_LONGEST_s = 12 * 3600.0
 
 
@@ -122,6 +127,7 @@ class Runner:
         SafetyStopError
             If one could not be confirmed; all were tried.
         """
+        may_take(SAFE_s)
         jobs = [partial(frame.driver.make_safe, frame.numbers) for frame in self.frames]
         problems = []
         for frame, error in zip(self.frames, at_once(self.clock, jobs), strict=True):
@@ -159,6 +165,7 @@ class Runner:
 
     # -- before ------------------------------------------------------------------------------
     def _prepare(self) -> None:
+        may_take(PREPARE_s)
         guards = Guards(self.watch.voltage_V)
         jobs = [partial(frame.prepare, guards) for frame in self.frames]
         for error in at_once(self.clock, jobs):
@@ -180,7 +187,7 @@ class Runner:
             now = self.clock.now()
             if now >= unix_s:
                 return
-            until_s = now + LOOK_s if self.pacer.is_real else self.pacer.due_s()
+            until_s = now + BEAT_s if self.pacer.is_real else self.pacer.due_s()
             self.clock.sleep_until(min(unix_s, until_s))
 
     def _stop_everything(self, reason: str) -> None:

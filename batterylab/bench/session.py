@@ -9,6 +9,7 @@ from batterylab import __version__
 from batterylab.bench.abilities import abilities_in
 from batterylab.bench.benchfile import BenchFile
 from batterylab.bench.channelrun import ChannelRun
+from batterylab.bench.clock import may_take
 from batterylab.bench.harvest import harvest
 from batterylab.bench.journal import Journal, JournalContent
 from batterylab.bench.runner import Runner
@@ -17,6 +18,9 @@ from batterylab.errors import BatterylabError
 from batterylab.protocol import Resolved, load
 from batterylab.protocol.check import check
 from batterylab.study import Study
+
+#: longest that opening a bench may take in real time
+OPEN_s = 60.0
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -120,10 +124,12 @@ def run_protocol(
     """
     resolved = resolve(study, protocol)
     file = BenchFile.open(study.bench_path, study.cell_type)
+    may_take(OPEN_s)
     bench = Bench.open(file)
     study.log.now = bench.clock.now
     path = _next_journal(study)
     try:
+        may_take(OPEN_s)
         journal = _open_journal(study, path, resolved, bench, loaded, operator, part)
         try:
             study.log.append("run", operator, run=path.stem, protocol=protocol, part=part,

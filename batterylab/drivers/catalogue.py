@@ -19,7 +19,9 @@ from batterylab.errors import BatterylabError, EnvironmentFailedError
 
 ROLES = ("cycler", "host_stepped", "scanner", "meter", "chamber")
 NEEDED = ("driver", "role", "identity", "safe_state", "source")
-TABLES = ("link", "ranges", "accuracy")
+TABLES = ("link", "ranges", "accuracy", "stop")
+#: the ways to stop a channel without the runner
+PATHS = ("second session", "dead-socket port", "digital abort line", "none")
 #: what an instrument says that does not know its serial number
 NO_SERIAL = "0"
 _DRIVER = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*:[A-Z][A-Za-z0-9]*")
@@ -41,6 +43,9 @@ class ModelSpec:
         Terminations, time limit, gaps.
     accuracy : dict
         One standard deviation: name of the quantity -> ``{reading, offset}``.
+    stop : dict
+        ``path``: how a channel is stopped without the runner, one of `PATHS`; ``port`` of a
+        dead-socket port.
     source : str
         Where the facts come from.
     """
@@ -52,6 +57,7 @@ class ModelSpec:
     link: LinkSpec
     accuracy: dict[str, dict[str, float]] = field(default_factory=dict)
     ranges: dict[str, Any] = field(default_factory=dict)
+    stop: dict[str, Any] = field(default_factory=lambda: {"path": "none"})
     safe_state: str = ""
     source: str = ""
     path: Path | None = None
@@ -135,7 +141,24 @@ def _problems(data: dict[str, Any]) -> list[str]:
         re.compile(data["identity"])
     except re.error as error:
         found.append(f"identity is no regular expression: {error}")
-    return found + _link_problems(data.get("link", {})) + _figure_problems(data)
+    links = _link_problems(data.get("link", {}))
+    return found + links + _figure_problems(data) + _stop_problems(data)
+
+
+def _stop_problems(data: dict[str, Any]) -> list[str]:
+    stop = data.get("stop")
+    if stop is None:
+        moves = data["role"] in ("cycler", "host_stepped")
+        return ["[stop] is missing: how is a channel stopped without the runner?"] if moves else []
+    found = [f"[stop] unknown key {key!r}" for key in stop if key not in ("path", "port")]
+    if stop.get("path") not in PATHS:
+        found.append(f"[stop] path {stop.get('path')!r} is none of {', '.join(PATHS)}")
+    port = stop.get("port", 0)
+    if not isinstance(port, int) or not 0 <= port < 65536:
+        found.append(f"[stop] port {port!r} is no port")
+    elif stop.get("path") == "dead-socket port" and not port:
+        found.append("[stop] a dead-socket port needs its port")
+    return found
 
 
 def _link_problems(link: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from batterylab.bench.clock import Clock
+from batterylab.bench.clock import Clock, may_take
 from batterylab.errors import BatterylabError, EnvironmentFailedError
 
 LARGEST_BLOCK = 1 << 24
@@ -86,6 +86,7 @@ class Link:
         )
 
     def _open(self) -> None:
+        may_take(2 * self.spec.timeout_s)
         try:
             self._resource = _manager().open_resource(
                 self.address,
@@ -137,6 +138,7 @@ class Link:
         self._resync()
         self._mind_the_gap()
         self._is_in_doubt = True
+        may_take(2 * self.spec.timeout_s)
         try:
             self._resource.write_raw(data)
         except Exception as error:
@@ -172,6 +174,7 @@ class Link:
         """
         self._send(command)
         limit_s = self.spec.timeout_s if timeout_s is None else timeout_s
+        may_take(2 * limit_s)
         try:
             if timeout_s is not None:
                 self._resource.timeout = round(1000 * limit_s)

@@ -1,12 +1,14 @@
 """The guard's ear: when it acts, and when it does not."""
 
 import os
+import threading
 import time
 
 import pytest
-from small_bench import cycler_now
+from small_bench import cycler_now, wait_for
 
-from batterylab.bench.guard import Ear, GuardProcess, act, watch
+from batterylab.bench import pulse
+from batterylab.bench.guard import Ear, GuardProcess, Stops, watch
 from batterylab.errors import EnvironmentFailedError
 
 
@@ -62,7 +64,7 @@ def test_it_makes_the_channels_safe_and_says_so(bench_of):
     bench = bench_of()
     channels = list(bench.study.log.occupied())
     charging(bench)
-    act(bench.study.path, channels, "the runner is gone")
+    Stops(bench.study.path, channels).act("the runner is gone")
     assert all(state == "ABORTED" for state, _ in cycler_now(bench.study).values())
     assert '"is_safe": true' in (bench.study.path / "run" / "guard.json").read_text()
 
@@ -74,22 +76,82 @@ def test_it_says_so_where_it_could_not(bench_of, monkeypatch):
     monkeypatch.setattr("batterylab.bench.guard.TRIES", 2)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     with pytest.raises(EnvironmentFailedError, match="cycler1"):
-        act(bench.study.path, channels, "the runner is gone")
+        Stops(bench.study.path, channels).act("the runner is gone")
     text = (bench.study.path / "run" / "guard.json").read_text()
     assert '"is_safe": false' in text
     assert "cycler1" in text
 
 
-def test_a_dismissed_guard_does_nothing_and_one_that_is_left_acts(bench_of):
+def test_a_dismissed_guard_does_nothing_and_one_that_is_told_acts(bench_of):
     bench = bench_of()
     channels = list(bench.study.log.occupied())
     charging(bench)
-    guard = GuardProcess(bench.study.path, channels, silence_s=1.0)
+    guard = GuardProcess(bench.study.path, channels)
     guard.rest()
     time.sleep(1.5)  # longer than its patience, but it was told
     guard.beat()
     guard.dismiss()
     assert all(state == "RUNNING" for state, _ in cycler_now(bench.study).values())
-    left = GuardProcess(bench.study.path, channels, silence_s=1.0)
+    left = GuardProcess(bench.study.path, channels)
     left.dismiss(is_safe=False)
     assert all(state == "ABORTED" for state, _ in cycler_now(bench.study).values())
+    assert "could not confirm" in (bench.study.path / "run" / "guard.json").read_text()
+
+
+def test_a_runner_that_waits_for_a_processor_gets_more_time_and_not_for_ever():
+    heard = iter([None, None, "beat\n", None, None, None, None])
+    starved = []
+
+    def is_starved():
+        starved.append(True)
+        return True
+
+    assert watch(lambda _: next(heard), 1.0, is_starved) == "the runner was silent for 4 s"
+    assert len(starved) == 5  # two before it was heard again, three after
+
+
+class Said:
+    """What a pulse said, and whether the guard is gone."""
+
+    def __init__(self):
+        self.words, self.is_gone = [], False
+
+    def __call__(self, word):
+        if self.is_gone:
+            raise EnvironmentFailedError("the guard is gone")
+        self.words.append(word)
+
+
+def test_the_heart_beats_while_the_main_loop_waits_and_stops_when_it_hangs(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(pulse.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(pulse, "EVERY_s", 0.001)
+    said = Said()
+    heart = pulse.Pulse(said)
+    heart.start()
+    count = len(said.words)
+    wait_for(lambda: len(said.words) > count + 3)  # by itself
+    heart.allow(30.0)
+    now[0] += 29.0
+    count = len(said.words)
+    wait_for(lambda: len(said.words) > count + 3)  # a long wait that was told
+    now[0] += 30.0
+    time.sleep(0.05)
+    count = len(said.words)
+    time.sleep(0.1)
+    assert len(said.words) == count  # a loop that hangs
+    heart.check_in()
+    wait_for(lambda: len(said.words) > count + 3)
+    other = threading.Thread(target=heart.allow, args=(1e6,))
+    other.start()
+    other.join()  # another thread's word does not count
+    now[0] += 100.0
+    time.sleep(0.05)
+    count = len(said.words)
+    time.sleep(0.1)
+    assert len(said.words) == count
+    heart.check_in()
+    said.is_gone = True
+    with pytest.raises(EnvironmentFailedError, match="the guard is gone"):
+        wait_for(heart.check_in)
+    heart.stop()

@@ -74,7 +74,7 @@ def blocks_of(channels, cuts):
             current_A=column(1), voltage_V=column(2),
             temperature_degC=column(2) + 20, ambient_degC=column(2) + 19,
             step=column(3).astype(np.int64), cycle=column(3).astype(np.int64),
-            every_s=column(4),
+            every_s=column(4), interval_s=np.ones_like(column(4)),
         )  # fmt: skip
 
 
@@ -126,6 +126,6 @@ def test_nothing_in_nothing_out():
     recorder = Recorder(2, 0.005, START_s)
     empty = np.zeros((0, 2))
     samples = Samples(np.zeros(0), empty, empty, empty, empty, empty.astype(np.int64),
-                      empty.astype(np.int64), empty)  # fmt: skip
+                      empty.astype(np.int64), empty, empty)  # fmt: skip
     assert recorder.take(samples).shape == (0, len(ROW))
     assert recorder.flush(0).shape == (0, len(ROW))
