@@ -196,7 +196,10 @@ def _check_lengths(recording: Recording, columns: dict[str, NDArray[Any]]) -> No
     if not len(time_s):
         raise _complain(recording, "there are no rows")
     for name in ("test_time_s", "current_A", "voltage_V"):
-        bad = np.flatnonzero(~np.isfinite(columns[name]))
+        wrong = ~np.isfinite(columns[name])
+        if name == "voltage_V" and "frequency_Hz" in columns:
+            wrong &= ~np.isfinite(columns["frequency_Hz"])  # a spectrum may stand alone
+        bad = np.flatnonzero(wrong)
         if len(bad):
             raise _complain(recording, f"column {name}, row {bad[0]}: not a finite number")
     back = np.flatnonzero(np.diff(time_s) < 0)

@@ -245,7 +245,8 @@ cdef inline Outcome levmar(const Problem* problem, double* p) noexcept nogil:
                 return outcome
             outcome.cost = cost
         else:
-            if predicted <= 1e-15 * outcome.cost or size <= 1e-24 * length:
+            # a step that a bound bent may promise nothing: that is no end, a shorter one may
+            if 0.0 <= predicted <= 1e-15 * outcome.cost or size <= 1e-24 * length:
                 outcome.status = STEP
                 return outcome
             damping *= growth

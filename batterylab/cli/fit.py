@@ -9,16 +9,17 @@ import click
 if TYPE_CHECKING:
     from batterylab.fit.result import Fit
     from batterylab.fit.store import Job
+    from batterylab.recording import Recording
 
 #: up to this many fits are shown one by one
 FEW_FITS = 3
 
 
 @click.command()
-@click.argument("place", metavar="RECORDING|ARCHIVE|STUDY", type=click.Path(path_type=Path))
-@click.option("--model", type=click.Choice(["ocv", "circuit", "spm", "spme"]),
-              required=True, help="Full-cell open-circuit voltage, a circuit on a pulse, or a "
-              "single-particle model without or with electrolyte.")
+@click.argument("place", metavar="RECORDING|FILE|ARCHIVE|STUDY", type=click.Path(path_type=Path))
+@click.option("--model", type=click.Choice(["ocv", "circuit", "spm", "spme", "impedance"]),
+              required=True, help="Full-cell open-circuit voltage, a circuit on a pulse, a "
+              "single-particle model without or with electrolyte, or an impedance spectrum.")
 @click.option("--parameters", "-p", multiple=True, metavar="K=V",
               help="Setting of the model, such as pairs=1; repeat for several.")
 @click.option("--step", type=int, help="Step to fit, as `archive show` numbers them.")
@@ -39,7 +40,8 @@ def fit(
 ) -> None:  # fmt: skip
     """Fit a model to recordings, with standard errors.
 
-    A study's fits are kept in its results; only what changed is fitted again.
+    A study's fits are kept in its results; only what changed is fitted again. FILE is one of a
+    cycler or potentiostat, as `batterylab import` reads it; it is not stored.
 
     \b
     Examples:
@@ -47,6 +49,7 @@ def fit(
       batterylab fit my-study --model circuit -p pairs=1 --plot pictures
       batterylab fit my-study/archive/A1-001/<file>.h5 --model circuit --step 19
       batterylab fit my-study --model spme --check --export pybamm
+      batterylab fit spectrum.DTA --model impedance -p "circuit=R0-p(R1,CPE1)-W1"
     """  # noqa: D301
     job, fits = _fits(place, model, _settings(parameters, step), half_cells, plot_folder)
     if plot_folder is not None:
@@ -113,12 +116,24 @@ def _settings(parameters: Sequence[str], step: int | None) -> dict[str, object]:
 
     settings: dict[str, object] = {} if step is None else {"step": step}
     for text in parameters:
-        for part in text.split(","):
+        for part in _parts(text):
             name, sign, value = part.partition("=")
             if not sign or not name.strip():
                 raise BatterylabError(f"{part!r} is no setting", hint="write it as in pairs=1")
             settings[name.strip()] = value.strip()
     return settings
+
+
+def _parts(text: str) -> list[str]:
+    """Split at commas that stand in no parentheses: a circuit has some in p(a,b)."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if letter == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
 
 
 def _fits(
@@ -146,12 +161,22 @@ def _fits(
     if plot_folder is not None:
         job.cache = None  # a kept fit has no curve
     if is_recording:
-        from batterylab.archive import read
         from batterylab.fit.models import fit_one
 
-        return job, [fit_one(read(place), job.settings, job.half_cells, job.tables)]
+        recording = _recording(place)
+        return job, [fit_one(recording, job.settings, job.half_cells, job.tables)]
     with Bar(f"Fitting {model}") as bar:
         return job, archive_fits(archive_folder(folder), job, bar.update)
+
+
+def _recording(place: Path) -> "Recording":
+    """Read an archived recording, or another file as an import would."""
+    from batterylab.archive import read
+    from batterylab.importers.build import Stated, recording_of
+
+    with place.open("rb") as stream:
+        is_ours = stream.read(8) == b"\x89HDF\r\n\x1a\n"
+    return read(place) if is_ours else recording_of(place, Stated(serial=place.stem))
 
 
 def _one_by_one(fits: Sequence["Fit"]) -> list[str]:
@@ -161,7 +186,7 @@ def _one_by_one(fits: Sequence["Fit"]) -> list[str]:
     for made in fits:
         lines.append(
             f"{made.serial}, {made.model}, step {made.step}, seal {made.seal[:8]}: "
-            f"{made.residual_mV:.3g} mV over {made.rows} rows (worth {made.effective_rows:.0f})"
+            f"{made.residual_text} over {made.rows} rows (worth {made.effective_rows:.0f})"
         )
         if not made.converged:
             lines.append(f"  did not converge: {made.reason}")
@@ -192,8 +217,8 @@ def _summary(fits: Sequence["Fit"]) -> list[str]:
         lines.append(
             f"{name:<24}{len(values):>6}{np.mean(values):>12.6g}{spread:>12}{typical:>26}"
         )
-    residual = np.median([made.residual_mV for made in done])
-    lines.append(f"residual {residual:.3g} mV (median)")
+    middle = sorted(done, key=lambda made: np.nanmax([made.residual_mV, made.residual_percent]))
+    lines.append(f"residual {middle[len(done) // 2].residual_text} (median)")
     return lines
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from batterylab.fit.result import Curve, Fit
+from batterylab.fit.result import Curve, Fit, SpectrumCurve
 from batterylab.fit.solve import Solution
 from batterylab.fit.statistics import BLIND, Judgement
 from batterylab.recording import Recording
@@ -25,7 +25,7 @@ def assemble(
     values: Mapping[str, float],
     errors: Mapping[str, float],
     settings: Mapping[str, Any],
-    curve: Curve,
+    curve: Curve | SpectrumCurve,
     doubt_mV: float,
 ) -> Fit:
     """Return the fit; a solution that did not converge hands on no values.

@@ -12,18 +12,20 @@ from typing import Any, overload
 from batterylab.errors import BatterylabError
 from batterylab.fit.circuit import CircuitSettings, fit_circuit
 from batterylab.fit.halfcells import HalfCells, from_parameter_set
+from batterylab.fit.impedance import ImpedanceSettings, fit_impedance
 from batterylab.fit.ocv import OcvSettings, fit_ocv
 from batterylab.fit.result import Fit
 from batterylab.fit.spm import SpmeSettings, SpmSettings, fit_spm
 from batterylab.recording import Recording
 
-Settings = OcvSettings | CircuitSettings | SpmSettings
+Settings = OcvSettings | CircuitSettings | SpmSettings | ImpedanceSettings
 
-MODELS: dict[str, type[OcvSettings] | type[CircuitSettings] | type[SpmSettings]] = {
+MODELS: dict[str, type[Settings]] = {
     "ocv": OcvSettings,
     "circuit": CircuitSettings,
     "spm": SpmSettings,
     "spme": SpmeSettings,
+    "impedance": ImpedanceSettings,
 }
 
 
@@ -33,7 +35,7 @@ def settings_of(model: str, given: Mapping[str, Any] | None = None) -> Settings:
     Parameters
     ----------
     model : str
-        ``ocv``, ``circuit``, ``spm`` or ``spme``.
+        ``ocv``, ``circuit``, ``spm``, ``spme`` or ``impedance``.
     given : mapping, optional
         Values by name; the rest keeps its default.
 
@@ -104,11 +106,12 @@ def fit(
     model : str
         ``ocv``: full-cell open-circuit voltage from two half-cell curves; ``circuit``: a
         Thevenin circuit on a pulse and its relaxation; ``spm``, ``spme``: a single-particle
-        model, without or with electrolyte, on a discharge and pulses.
+        model, without or with electrolyte, on a discharge and pulses; ``impedance``: a
+        circuit or the single-particle model on an impedance spectrum.
     half_cells : HalfCells, optional
         For ``ocv``; else those of the setting `parameter_set`.
     **settings
-        Fields of `OcvSettings`, `CircuitSettings` or `SpmSettings`.
+        Fields of `OcvSettings`, `CircuitSettings`, `SpmSettings` or `ImpedanceSettings`.
 
     Returns
     -------
@@ -139,6 +142,8 @@ def fit_one(
     """Fit the model that the settings belong to; see `fit`. `tables` keeps what is sampled."""
     if isinstance(settings, SpmSettings):
         return fit_spm(recording, settings, tables)
+    if isinstance(settings, ImpedanceSettings):
+        return fit_impedance(recording, settings, tables)
     if isinstance(settings, CircuitSettings):
         return fit_circuit(recording, settings)
     if half_cells is None:

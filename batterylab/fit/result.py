@@ -34,13 +34,30 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class SpectrumCurve:
+    """What was fitted of an impedance, for a plot.
+
+    Attributes
+    ----------
+    frequency_Hz : ndarray, shape (n,)
+        Falling.
+    measured_ohm, model_ohm : ndarray of complex128, shape (n,)
+        The two impedances.
+    """
+
+    frequency_Hz: Array
+    measured_ohm: NDArray[np.complex128]
+    model_ohm: NDArray[np.complex128]
+
+
+@dataclass(frozen=True)
 class Fit:
     """One model fitted to one step or window of one recording.
 
     Attributes
     ----------
     model : str
-        ``ocv`` or ``circuit``.
+        ``ocv``, ``circuit``, ``spm``, ``spme`` or ``impedance``.
     serial, seal : str
         The recording.
     step : int
@@ -54,7 +71,9 @@ class Fit:
     correlation : list of list of float
         Of the fitted parameters; NaN where there is no standard error.
     residual_mV : float
-        Root mean square of measured less model.
+        Root mean square of measured less model; NaN for ``impedance``.
+    residual_percent : float
+        The same of an impedance, relative to its modulus; NaN for other models.
     converged : bool
         Whether the optimiser arrived.
     reason : str
@@ -79,7 +98,7 @@ class Fit:
         As used, JSON-able.
     last : dict of str to float
         Where the optimiser stopped, converged or not: for diagnosis only.
-    curve : Curve or None
+    curve : Curve, SpectrumCurve or None
         Not kept in files.
     """
 
@@ -104,7 +123,15 @@ class Fit:
     version: str = VERSION
     settings: dict[str, Any] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
-    curve: Curve | None = None
+    curve: Curve | SpectrumCurve | None = None
+    residual_percent: float = math.nan
+
+    @property
+    def residual_text(self) -> str:
+        """The residual with its unit."""
+        if math.isfinite(self.residual_percent):
+            return f"{self.residual_percent:.3g} %"
+        return f"{self.residual_mV:.3g} mV"
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-able values; what is not known is None."""
@@ -121,6 +148,7 @@ class Fit:
             "parameters": list(self.parameters),
             "correlation": [[_finite(c) for c in row] for row in self.correlation],
             "residual_mV": _finite(self.residual_mV),
+            "residual_percent": _finite(self.residual_percent),
             "at_bound": list(self.at_bound),
             "condition_number": _finite(self.condition_number),
             "cannot_tell_apart": [list(group) for group in self.cannot_tell_apart],
@@ -146,6 +174,7 @@ class Fit:
             parameters=tuple(data["parameters"]),
             correlation=[[_number(c) for c in row] for row in data["correlation"]],
             residual_mV=_number(data["residual_mV"]),
+            residual_percent=_number(data.get("residual_percent")),
             converged=bool(data["converged"]),
             reason=str(data["reason"]),
             at_bound=tuple(data["at_bound"]),

@@ -17,6 +17,7 @@ from batterylab.errors import BatterylabError
 from batterylab.features.store import write_whole
 from batterylab.fit.celltables import TABLES_VERSION
 from batterylab.fit.halfcells import HalfCells, from_parameter_set
+from batterylab.fit.impedance import ImpedanceSettings
 from batterylab.fit.models import Settings, fit_one, settings_of
 from batterylab.fit.ocv import OcvSettings
 from batterylab.fit.result import SCHEMA, VERSION, Fit
@@ -45,7 +46,7 @@ def study_fits(
     study : Study
         Its archive is read; fits that were made before are taken from its results.
     model : str
-        ``ocv``, ``circuit``, ``spm`` or ``spme``.
+        ``ocv``, ``circuit``, ``spm``, ``spme`` or ``impedance``.
     progress : callable, optional
         Called with how many recordings are done, and of how many.
     half_cells : HalfCells, optional
@@ -72,7 +73,7 @@ class Job:
 
     Attributes
     ----------
-    settings : OcvSettings, CircuitSettings or SpmSettings
+    settings : OcvSettings, CircuitSettings, SpmSettings or ImpedanceSettings
         How to fit.
     half_cells : HalfCells or None
         For ``ocv``.
@@ -96,7 +97,9 @@ class Job:
             "settings": asdict(settings),
             "half_cells": half_cells.digest if half_cells else None,
         }
-        if isinstance(settings, SpmSettings):
+        if isinstance(settings, SpmSettings) or (
+            isinstance(settings, ImpedanceSettings) and settings.is_model
+        ):
             content["tables"] = [TABLES_VERSION, metadata.version("pybamm")]
         self.key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 

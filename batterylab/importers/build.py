@@ -14,8 +14,8 @@ from batterylab.errors import EnvironmentFailedError, Problem, ProblemsError
 from batterylab.importers import checks
 from batterylab.importers.counters import increments, passed_by_current_Ah
 from batterylab.importers.registry import read_vendor_file
-from batterylab.importers.steps import Window, find_steps, first_rows, impedance_rows
-from batterylab.importers.vendortable import VendorTable
+from batterylab.importers.steps import Window, find_steps, first_rows
+from batterylab.importers.vendortable import VendorTable, impedance_rows
 from batterylab.recording import Recording
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from batterylab.cells import CellType
 from batterylab.errors import Problem
-from batterylab.importers.vendortable import VendorTable
+from batterylab.importers.vendortable import VendorTable, impedance_rows
 from batterylab.recording import StepRow
 
 Floats = NDArray[np.float64]
@@ -59,7 +59,10 @@ def check_numbers(table: VendorTable, name: str, found: Findings) -> None:
         ("current", table.current_A),
         ("voltage", table.voltage_V),
     ):
-        bad = np.flatnonzero(~np.isfinite(values))
+        wrong = ~np.isfinite(values)
+        if what == "voltage":
+            wrong &= ~impedance_rows(table)
+        bad = np.flatnonzero(wrong)
         if len(bad):
             cut = bad[0] == len(table) - 1
             found.complain(
@@ -80,10 +83,11 @@ def check_numbers(table: VendorTable, name: str, found: Findings) -> None:
 
 def check_values(table: VendorTable, name: str, cell: CellType | None, found: Findings) -> None:
     """Refuse values that no cell, or not this cell, can have: mV for V, mA for A."""
-    largest_V = float(np.abs(table.voltage_V).max())
+    known_V = table.voltage_V[np.isfinite(table.voltage_V)]
+    largest_V = float(np.abs(known_V).max(initial=0.0))
     largest_A = float(np.abs(table.current_A).max())
     found.figures["ranges"] = {
-        "voltage_V": [_short(table.voltage_V.min()), _short(table.voltage_V.max())],
+        "voltage_V": [_short(known_V.min()), _short(known_V.max())] if len(known_V) else None,
         "current_A": [_short(table.current_A.min()), _short(table.current_A.max())],
     }
     if largest_V > LARGEST_V:
@@ -94,7 +98,7 @@ def check_values(table: VendorTable, name: str, cell: CellType | None, found: Fi
         found.complain(
             name, f"a current of {largest_A:g} A is not that of one cell", "is the column in mA?"
         )
-    if cell is not None:
+    if cell is not None and len(known_V):
         _check_against_cell(table, name, cell, largest_A, found)
 
 
@@ -108,12 +112,13 @@ def _check_against_cell(
             f"a current of {largest_A:g} A is more than ten times what {cell.name} allows",
             "is the column in mA, or is it another cell?",
         )
-    median_V = float(np.median(table.voltage_V))
+    known_V = table.voltage_V[np.isfinite(table.voltage_V)]
+    median_V = float(np.median(known_V))
     low_V, high_V = cell.voltage_min_V - 0.5, cell.voltage_max_V + 0.5
-    if not low_V <= median_V <= high_V or float(table.voltage_V.max()) > high_V:
+    if not low_V <= median_V <= high_V or float(known_V.max()) > high_V:
         found.complain(
             name,
-            f"voltages of {table.voltage_V.min():g} to {table.voltage_V.max():g} V are not "
+            f"voltages of {known_V.min():g} to {known_V.max():g} V are not "
             f"those of {cell.name} ({cell.voltage_min_V:g} to {cell.voltage_max_V:g} V)",
             "is it another cell, or the wrong unit?",
         )

@@ -12,7 +12,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO
 
-from batterylab.importers import arbin, bdf, biologic, labview, maccor, named, neware, novonix
+from batterylab.importers import (
+    arbin,
+    bdf,
+    biologic,
+    gamry,
+    labview,
+    maccor,
+    named,
+    neware,
+    novonix,
+    spectra,
+)
 from batterylab.importers.vendortable import VendorTable, refuse
 
 READERS: tuple[ModuleType, ...] = (
@@ -24,10 +35,13 @@ READERS: tuple[ModuleType, ...] = (
     bdf,
     named,
     labview,
+    gamry,
+    spectra,
 )
 FORMATS = (
     "Neware .nda .ndax .csv, Arbin .res .csv, Maccor text, BioLogic .mpr .mpt, Novonix .csv, "
-    "BDF .csv .parquet, Landt, Bitrode, BaSyTec .csv, LabVIEW .lvm"
+    "BDF .csv .parquet, Landt, Bitrode, BaSyTec .csv, LabVIEW .lvm, Gamry .DTA, "
+    "impedance spectra .csv"
 )
 HEAD = 65536
 #: what a zip may unpack to

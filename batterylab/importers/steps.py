@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from batterylab.importers.vendortable import VendorTable
+from batterylab.importers.vendortable import VendorTable, impedance_rows
 from batterylab.recording import StepRow
 
 Floats = NDArray[np.float64]
@@ -53,14 +53,6 @@ class Window(NamedTuple):
     def width_V(self) -> float:
         """Upper less lower, in V."""
         return self.upper_V - self.lower_V
-
-
-def impedance_rows(table: VendorTable) -> NDArray[np.bool_]:
-    """Return which rows hold an impedance: their current is an instant of an oscillation."""
-    frequency_Hz = table.extra.get("frequency_Hz")
-    if frequency_Hz is None:
-        return np.zeros(len(table), dtype=bool)
-    return np.isfinite(frequency_Hz)
 
 
 def first_rows(table: VendorTable) -> NDArray[np.bool_]:

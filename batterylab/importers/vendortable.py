@@ -110,6 +110,14 @@ class VendorTable:
         return replace(self, **changed, extra={k: v[rows] for k, v in self.extra.items()})
 
 
+def impedance_rows(table: VendorTable) -> NDArray[np.bool_]:
+    """Return which rows hold an impedance: their current is an instant of an oscillation."""
+    frequency_Hz = table.extra.get("frequency_Hz")
+    if frequency_Hz is None:
+        return np.zeros(len(table), dtype=bool)
+    return np.isfinite(frequency_Hz)
+
+
 def refuse(name: str, what: str, hint: str | None = None) -> BatterylabError:
     """Return the error for a file that is not taken: its name, what is wrong, what would be right.
 
