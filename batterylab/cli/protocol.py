@@ -132,6 +132,9 @@ def check(name: str, study: Path | None, as_json: bool) -> None:
         found.raise_problems()
         return
     found.raise_problems()
+    click.echo(f"{resolved.name}: no mistake found; {_length(resolved)}")
+    click.echo(f"every step ends; at most {found.most_steps} steps, {found.sequences} sequences "
+               "on a cycler that has them")  # fmt: skip
     for stop in resolved.stops:
         click.echo(f"in every step: {stop_text(stop)}")
     for step in found.steps:
@@ -139,9 +142,6 @@ def check(name: str, study: Path | None, as_json: bool) -> None:
         click.echo(f"{line:<24} {_hms(step.longest_s):>10} {step.most_Ah:9.4g} Ah  {step.text}")
         for reason in step.by_host:
             click.echo(f"{'':<24} {'':>10} {'':>9}     host: {reason}")
-    click.echo(f"{resolved.name}: no mistake found; {_length(resolved)}")
-    click.echo(f"every step ends; at most {found.most_steps} steps, {found.sequences} sequences "
-               "on a cycler that has them")  # fmt: skip
 
 
 def _hms(seconds: float) -> str:
