@@ -284,7 +284,7 @@ class _Run:
                     trace.temperature_degC[:, None],
                     np.full(shape, ROOM_degC if ambient is None else ambient),
                     np.full(shape, len(self._plans)), np.full(shape, cycle),
-                    np.full(shape, every_s),
+                    np.full(shape, every_s), np.ones(shape),
                 )
             )
         )  # fmt: skip
