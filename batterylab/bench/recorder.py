@@ -5,11 +5,11 @@ of its step, if the interval has passed, or if the voltage has moved.
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batterylab._kernels import _record
 from batterylab.bench.journal import ROW
 
 Array = NDArray[np.float64]
@@ -66,9 +66,10 @@ class Recorder:
         self.net_Wh = np.zeros(channels)
         self._kept_s = np.full(channels, -np.inf)
         self._kept_V = np.full(channels, np.nan)
-        self._step = np.full(channels, -1)
+        self._step = np.full(channels, -1, np.int64)
         #: the last sample of each channel, kept only if the next one begins another step
-        self._held: list[Array | None] = [None] * channels
+        self._held = np.zeros((channels, len(ROW)))
+        self._has_held = np.zeros(channels, bool)
 
     def take(self, samples: Samples) -> Array:
         """Count a poll's samples and return the rows to keep.
@@ -85,20 +86,29 @@ class Recorder:
         charge = self.net_Ah + np.cumsum(moved, axis=0)
         energy = self.net_Wh + np.cumsum(moved * samples.voltage_V, axis=0)
         self.net_Ah, self.net_Wh = charge[-1].copy(), energy[-1].copy()
-        kept: list[Array] = []
-        for c in range(samples.step.shape[1]):
-            if not active[:, c].any() and self._held[c] is None:
-                self._step[c] = -1
-                continue
-            indices = self._choose(samples, c, kept)
-            if indices:
-                kept.append(self._rows(samples, c, np.array(indices), charge, energy))
-            self._hold(samples, c, indices, charge, energy)
-        return np.concatenate(kept) if kept else np.zeros((0, len(ROW)))
+        was_last = self._has_held & (samples.step[0] != self._step)
+        chosen = np.zeros(samples.step.shape, np.uint8)
+        _record.choose(
+            np.ascontiguousarray(samples.unix_time_s), np.ascontiguousarray(samples.voltage_V),
+            np.ascontiguousarray(samples.step), np.ascontiguousarray(samples.every_s),
+            self.moves_V, self._kept_s, self._kept_V, self._step, chosen,
+        )  # fmt: skip
+        channel, index = np.nonzero(chosen.T)
+        rows = self._rows(samples, index, channel, charge, energy)
+        if was_last.any():
+            rows = np.concatenate([self._held[was_last], rows])
+            rows = rows[np.argsort(rows[:, 0], kind="stable")]
+        self._has_held = (samples.step[-1] >= 0) & (chosen[-1] == 0)
+        held = np.flatnonzero(self._has_held)
+        last = np.full(len(held), len(chosen) - 1)
+        self._held[held] = self._rows(samples, last, held, charge, energy)
+        return rows
 
     def _rows(
-        self, samples: Samples, c: int, i: NDArray[np.int64], charge: Array, energy: Array
-    ) -> Array:
+        self, samples: Samples, i: NDArray[np.int64], c: NDArray[np.int64], charge: Array,
+        energy: Array,
+    ) -> Array:  # fmt: skip
+        """Return samples `i` of channels `c` as rows."""
         rows = np.empty((len(i), len(ROW)))
         rows[:, 0] = c
         rows[:, 2] = samples.unix_time_s[i]
@@ -111,61 +121,9 @@ class Recorder:
             rows[:, k] = values[i, c]
         return rows
 
-    def _choose(self, samples: Samples, c: int, kept: list[Array]) -> list[int]:
-        """Return which of a channel's samples are kept, in order."""
-        step = samples.step[:, c]
-        edges = [0, *(np.flatnonzero(step[1:] != step[:-1]) + 1).tolist(), len(step)]
-        held = self._held[c]
-        if held is not None and step[0] != self._step[c]:
-            kept.append(held)
-        chosen: list[int] = []
-        for first, end in pairwise(edges):
-            if step[first] < 0:
-                continue
-            begins = first > 0 or step[0] != self._step[c]
-            self._stretch(samples, c, (first, end), begins, chosen)
-            if end < len(step) and chosen[-1:] != [end - 1]:
-                chosen.append(end - 1)
-        self._step[c] = step[-1]
-        return chosen
-
-    def _stretch(
-        self, samples: Samples, c: int, span: tuple[int, int], begins: bool, chosen: list[int]
-    ) -> None:
-        """Choose from samples of one step."""
-        at, end = span
-        times, volts = samples.unix_time_s, samples.voltage_V[:, c]
-        every_s = samples.every_s[at, c]
-        if begins:
-            self._keep(at, c, times, volts, chosen)
-            at += 1
-        while at < end:
-            due = (times[at:end] - self._kept_s[c] >= every_s) | (
-                np.abs(volts[at:end] - self._kept_V[c]) >= self.moves_V
-            )
-            first = int(due.argmax())
-            if not due[first]:
-                return
-            at += first
-            self._keep(at, c, times, volts, chosen)
-            at += 1
-
-    def _keep(self, i: int, c: int, times: Array, volts: Array, chosen: list[int]) -> None:
-        self._kept_s[c], self._kept_V[c] = times[i], volts[i]
-        chosen.append(i)
-
-    def _hold(
-        self, samples: Samples, c: int, indices: list[int], charge: Array, energy: Array
-    ) -> None:
-        """Remember the last sample, in case that it turns out to be the last of its step."""
-        last = len(samples.unix_time_s) - 1
-        if samples.step[last, c] < 0 or indices[-1:] == [last]:
-            self._held[c] = None
-        else:
-            self._held[c] = self._rows(samples, c, np.array([last]), charge, energy)
-
     def flush(self, channel: int) -> Array:
         """Return the last sample of a channel if it was not kept yet."""
-        held = self._held[channel]
-        self._held[channel] = None
-        return np.zeros((0, len(ROW))) if held is None else held
+        if not self._has_held[channel]:
+            return np.zeros((0, len(ROW)))
+        self._has_held[channel] = False
+        return self._held[[channel]]

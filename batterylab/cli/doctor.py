@@ -7,6 +7,7 @@ NEEDED = (
     "numpy", "scipy", "pandas", "pybamm", "h5py", "pyvisa", "pyvisa-py", "pydantic",
     "ruamel.yaml", "click", "rich", "matplotlib", "typst", "openpyxl", "fastnda",
 )  # fmt: skip
+KERNELS = ("_cellsim", "_circuit", "_ocv", "_record", "_spm")
 OPTIONAL = {"galvani": "gpl-readers", "yadg": "gpl-readers"}
 
 
@@ -43,7 +44,7 @@ def findings() -> dict[str, dict[str, str]]:
             else f"missing; pip install 'batterylab[{extra}]'"
             for name, extra in OPTIONAL.items()
         },
-        "kernels": {name: kernel(name) for name in ("_cellsim", "_circuit", "_ocv", "_spm")},
+        "kernels": {name: kernel(name) for name in KERNELS},
     }  # fmt: skip
 
 

@@ -1,0 +1,14 @@
+from numpy import float64, int64, uint8
+from numpy.typing import NDArray
+
+def choose(
+    time_s: NDArray[float64],
+    voltage_V: NDArray[float64],
+    step: NDArray[int64],
+    every_s: NDArray[float64],
+    moves_V: float,
+    kept_s: NDArray[float64],
+    kept_V: NDArray[float64],
+    last_step: NDArray[int64],
+    chosen: NDArray[uint8],
+) -> None: ...
