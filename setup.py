@@ -44,7 +44,8 @@ setup(
         kernels,
         build_dir="build/cython",
         include_path=[EXT.as_posix()],
-        compiler_directives={"language_level": 3, "embedsignature": True},
+        # cdivision for the headers, too, which a .pyx file's own directives do not reach
+        compiler_directives={"language_level": 3, "embedsignature": True, "cdivision": True},
     ),
     cmdclass={"build_py": BuildWithData},
     package_dir={"": "."},

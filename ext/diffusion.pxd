@@ -6,7 +6,7 @@
 # section III.5 for the variable-step coefficients). Derivatives by parameters are those of the
 # discrete scheme, exactly.
 
-from libc.math cimport exp
+from libc.math cimport exp, fabs
 
 cdef enum:
     CELLS = 48         # most volumes of a line
@@ -166,41 +166,78 @@ cdef struct Sphere:
 
 cdef struct SphereState:
     double a[EXPONENTIALS]
-    double fade[EXPONENTIALS]
+    double fade[EXPONENTIALS]     # of the last step: what remains of each
+    double gain[EXPONENTIALS]     # what a unit of speed adds
+    double tilt[EXPONENTIALS]     # and a unit by which the speed rises along the step
+    double by_a[EXPONENTIALS]     # derivatives of these three by the logarithm of tau
+    double by_gain[EXPONENTIALS]
+    double by_tilt[EXPONENTIALS]
     double last_h
     double last_tau
     double da[MOST_P][EXPONENTIALS]
 
 
-cdef inline void step_sphere(
-    const Sphere* sphere, SphereState* s, double h, double tau, double speed,
-    double* by_log_tau, double* by_speed
+cdef inline void prepare_sphere(
+    const Sphere* sphere, SphereState* s, double h, double tau
 ) noexcept nogil:
-    """Advance by `h` while the mean changes at `speed`: exact for a constant diffusivity.
-
-    `by_log_tau` and `by_speed` get the derivatives of the step, for `step_sphere_slopes`.
-    """
-    cdef double settled, x
+    """Set the coefficients of a step, if it differs from the last one."""
+    cdef double u, settled, gone
     cdef int k
-    if h != s.last_h or tau != s.last_tau:
-        for k in range(sphere.count):
-            s.fade[k] = exp(-sphere.rate[k] * h / tau)
-        s.last_h = h
-        s.last_tau = tau
+    if fabs(h - s.last_h) <= 1e-10 * h and tau == s.last_tau:
+        return
+    s.last_h = h
+    s.last_tau = tau
     for k in range(sphere.count):
-        by_speed[k] = (1.0 - s.fade[k]) * sphere.weight[k] * tau / sphere.rate[k]
-        settled = sphere.weight[k] * tau / sphere.rate[k] * speed
-        x = sphere.rate[k] * h / tau * s.fade[k]
-        by_log_tau[k] = x * (s.a[k] - settled) + (1.0 - s.fade[k]) * settled
-        s.a[k] = s.fade[k] * s.a[k] + by_speed[k] * speed
+        u = sphere.rate[k] * h / tau
+        settled = sphere.weight[k] * tau / sphere.rate[k]
+        s.fade[k] = exp(-u)
+        gone = 1.0 - s.fade[k] if u > 1e-5 else u * (1.0 - 0.5 * u)
+        s.gain[k] = settled * gone
+        s.by_a[k] = u * s.fade[k]
+        s.by_gain[k] = s.gain[k] - settled * s.by_a[k]
+        if u > 1e-2:
+            s.tilt[k] = settled * (0.5 * (1.0 + s.fade[k]) - gone / u)
+            s.by_tilt[k] = s.tilt[k] + settled * (0.5 * s.by_a[k] + s.fade[k] - gone / u)
+        else:  # the series of the same
+            s.tilt[k] = settled * u * u * (1.0 - 0.5 * u) / 12.0
+            s.by_tilt[k] = settled * u * u * (-1.0 + u) / 12.0
+
+
+cdef inline double step_sphere(
+    const Sphere* sphere, SphereState* s, double speed, double rise
+) noexcept nogil:
+    """Advance by a prepared step, exactly for a constant diffusivity; return the sum.
+
+    The mean changes at `speed` on average, faster by `rise` at the end than at the beginning.
+    """
+    cdef double even = 0.0, odd = 0.0
+    cdef int k, count = sphere.count
+    for k in range(count):
+        s.a[k] = s.fade[k] * s.a[k] + s.gain[k] * speed + s.tilt[k] * rise
+    for k in range(0, count - 1, 2):
+        even += s.a[k]
+        odd += s.a[k + 1]
+    if count & 1:
+        even += s.a[count - 1]
+    return even + odd
 
 
 cdef inline void step_sphere_slopes(
-    const Sphere* sphere, SphereState* s, const double* by_log_tau, const double* by_speed,
-    double d_log_tau, double d_speed, int j
+    const Sphere* sphere, SphereState* s, const double* by_log_tau, double d_log_tau,
+    double d_speed, double d_rise, int j
 ) noexcept nogil:
-    """Advance the derivatives by parameter `j`, after `step_sphere`."""
+    """Advance the derivatives by parameter `j`; `by_log_tau` is that of the step."""
     cdef double* da = s.da[j]
     cdef int k
     for k in range(sphere.count):
-        da[k] = s.fade[k] * da[k] + by_log_tau[k] * d_log_tau + by_speed[k] * d_speed
+        da[k] = (s.fade[k] * da[k] + by_log_tau[k] * d_log_tau + s.gain[k] * d_speed
+                 + s.tilt[k] * d_rise)
+
+
+cdef inline void slope_by_time(
+    const Sphere* sphere, const SphereState* s, double speed, double rise, double* by_log_tau
+) noexcept nogil:
+    """Fill the derivatives of a prepared step by the logarithm of tau, before it is made."""
+    cdef int k
+    for k in range(sphere.count):
+        by_log_tau[k] = s.by_a[k] * s.a[k] + s.by_gain[k] * speed + s.by_tilt[k] * rise

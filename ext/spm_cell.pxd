@@ -2,28 +2,32 @@
 
 from libc.math cimport exp, log, sqrt
 
-from diffusion cimport CELLS, EXPONENTIALS, MOST_P, Line, LineState, Sphere, SphereState
+from diffusion cimport MOST_P, Line, LineState, Sphere, SphereState
 from ocv_tables cimport read_smoothly
+from salt_line cimport Salt, SaltState
 
-# the parameters; times, rates and shares as logarithms
+# the parameters; times, rates and shares as logarithms. The shifts add to the charge of parts
 cdef enum:
-    Q_N, Q_P, X_0, Y_0, TAU_N, TAU_P, RATE_N, RATE_P, OHM, KAPPA, D_E, HEAT, COOL, PARAMETERS
+    Q_N, Q_P, X_0, Y_0, TAU_N, TAU_P, RATE_N, RATE_P, OHM, KAPPA, D_E, HEAT, COOL
+    SHIFT_1, SHIFT_2, SHIFT_3, PARAMETERS
 
 # columns of `numbers`
 cdef enum:
     AREA, J_N, J_P, ACT_J_N, ACT_J_P, POWER_N, POWER_P, ACT_D_N, ACT_D_P, LAYERS, SOLID
     C_0, D_0, ACT_D_E, ACT_KAPPA, SOURCE, NUMBERS
 
+# what the voltage takes from the electrolyte, with concentrations in mol/l: mean logarithm and
+# its central moments in the negative and the positive electrode, mean over the cell; and the
+# outermost shells of particles whose diffusivity varies
+cdef enum:
+    LOG_N, VAR_N, SKEW_N, TAIL_N, LOG_P, VAR_P, SKEW_P, TAIL_P, MEAN_C, LAST_N, LAST_P, SEEN
+    SALT = LAST_N
+
 cdef struct Cell:
     const double* numbers       # see the enum above
-    const double* u_n           # over stoichiometry, at the reference temperature
-    const double* u_p
-    const double* j_n
-    const double* j_p
-    const double* entropy_n
-    const double* entropy_p
+    const double* solid_n       # potential, exchange current, entropy side by side, over
+    const double* solid_p       # stoichiometry, at the reference temperature
     Py_ssize_t points
-    double step
     const double* kappa         # over the electrolyte's concentration
     const double* chi
     Py_ssize_t e_points
@@ -32,11 +36,10 @@ cdef struct Cell:
     Sphere sphere
     Line line_n                 # cells = 0: constant diffusivity
     Line line_p
-    Line salt                   # cells = 0: without electrolyte
+    Salt salt                   # cells = 0: without electrolyte
     const double* source_n      # where flux enters each line
     const double* source_p
-    const double* source_e
-    const double* share         # of each electrolyte volume in the cell's thickness
+    const double* share         # of each electrolyte volume in the mean over the cell
     int cells_n                 # electrolyte volumes in the negative and positive electrode
     int cells_p
     bint lumped
@@ -44,21 +47,34 @@ cdef struct Cell:
 cdef struct Particle:
     double mean
     double speed                # of the mean, per second
+    double tau
+    double rate                 # factor on the exchange current
+    double sum                  # of the exponentials
     double surface
-    double tail                 # d surface / d speed beyond the line or the exponentials
     double d_mean[MOST_P]
-    double d_speed[MOST_P]
     double d_surface[MOST_P]
-    double d_log_tau[MOST_P]
     SphereState sphere
     LineState line
 
 cdef struct State:
     Particle n
     Particle p
-    LineState salt
+    SaltState salt
     double temperature
+    double warmed               # temperature that the factors hold for
+    double salt_speed
+    double layers_ohm           # resistance of the electrolyte, times its conductivity
     double since                # the current last changed, in s
+    double last_h               # the last two steps of the lines, and a limit to the next
+    double earlier_h
+    double most_h
+    double now_s                # how far the lines have advanced
+    int nodes                   # of the last steps, for interpolation
+    double node_s[3]
+    double node[3][SEEN]
+    double d_node[3][MOST_P][SEEN]
+    double seen[SEEN]
+    double d_seen[MOST_P][SEEN]
     double dt[MOST_P]           # derivatives of the temperature
 
 cdef struct Reading:
@@ -70,138 +86,139 @@ cdef struct Reading:
     double by_rate_n
     double by_rate_p
     double by_kappa
-    double by_c[CELLS]
+    double by_seen[SALT]
     double ocv_by_x
     double ocv_by_y
     double entropy              # of the cell, V/K
     double entropy_by_x
     double entropy_by_y
 
+cdef struct Solid:
+    double u
+    double j
+    double s
+    double du
+    double dj
+    double ds
+
+
+cdef inline Solid read_solid(const double* table, Py_ssize_t points, double x) noexcept nogil:
+    """Read the three tables of an electrode: cubic Hermite inside, straight outside."""
+    cdef Solid found
+    cdef double size = points - 1.0
+    cdef double position = x * size
+    cdef double t, a, b, left, right, rise
+    cdef double value[3]
+    cdef double slope[3]
+    cdef Py_ssize_t i
+    cdef int k
+    cdef const double* at
+    if position <= 0.0 or not position < size:
+        i = 0 if position <= 0.0 else points - 2
+        at = table + 3 * i
+        t = position - i if position == position else 0.0
+        for k in range(3):
+            rise = at[3 + k] - at[k]
+            value[k] = at[k] + t * rise
+            slope[k] = rise
+    else:
+        i = <Py_ssize_t>position
+        t = position - i
+        at = table + 3 * i
+        for k in range(3):
+            a = at[k]
+            b = at[3 + k]
+            rise = b - a
+            left = 0.5 * (b - at[k - 3]) if i > 0 else rise
+            right = 0.5 * (at[6 + k] - a) if i < points - 2 else rise
+            b = 3.0 * rise - 2.0 * left - right
+            right = left + right - 2.0 * rise
+            value[k] = a + t * (left + t * (b + t * right))
+            slope[k] = left + t * (2.0 * b + t * 3.0 * right)
+    found.u, found.j, found.s = value[0], value[1], value[2]
+    found.du, found.dj, found.ds = size * slope[0], size * slope[1], size * slope[2]
+    if not found.j > 1e-8:  # A/m2: an exchange current is kept off zero
+        found.j = 1e-8
+        found.dj = 0.0
+    return found
+
 
 cdef inline double reaction(
-    const double* c, int cells, double power, double half, double* g, double* by_c, bint slopes
+    const double* seen, double power, double half, double* gain, double* by_seen
 ) noexcept nogil:
-    """Mean of asinh(half * c^-power); `g` gets minus its derivative by the logarithm of j0."""
-    cdef double total = 0.0, product = 1.0, z, root
-    cdef int k
-    g[0] = 0.0
-    for k in range(cells):
-        z = half / sqrt(c[k]) if power == 0.5 else half * exp(-power * log(c[k]))
-        root = sqrt(1.0 + z * z)
-        product *= root + (z if z >= 0.0 else -z)
-        if product > 1e200:
-            total += log(product)
-            product = 1.0
-        if slopes:
-            g[0] += z / root
-            by_c[k] = -power * z / root / (c[k] * cells)
-    g[0] /= cells
-    total = (total + log(product)) / cells
-    return total if half >= 0.0 else -total
+    """Mean of asinh(half * c^-power) over an electrode, from the moments of log c.
 
-
-cdef inline void keep_off_zero(double* j, double* slope) noexcept nogil:
-    """Keep an exchange-current density above 1e-8 A/m2."""
-    if not j[0] > 1e-8:
-        j[0] = 1e-8
-        slope[0] = 0.0
+    `gain` gets the derivative by the logarithm of `half`, `by_seen` those by the moments. The
+    series ends after the fourth moment; that the next derivative is below 1 for any `half`
+    keeps what is left out small even where the electrolyte is nearly empty at one end.
+    """
+    cdef double z = half * exp(-power * seen[0])
+    cdef double root = sqrt(1.0 + z * z)
+    cdef double theta = log(root + z) if z >= 0.0 else -log(root - z)
+    cdef double tanh = z / root
+    cdef double q = tanh * tanh
+    cdef double second = tanh * (1.0 - q)
+    cdef double third = second * (1.0 - 3.0 * q)
+    cdef double fourth = second * (1.0 + q * (15.0 * q - 12.0))
+    cdef double fifth = second * (1.0 + q * (-39.0 + q * (135.0 - 105.0 * q)))
+    cdef double two = 0.5 * power * power
+    cdef double three = -power * two / 3.0
+    cdef double four = -0.25 * power * three
+    gain[0] = tanh + two * third * seen[1] + three * fourth * seen[2] + four * fifth * seen[3]
+    by_seen[0] = -power * gain[0]
+    by_seen[1] = two * second
+    by_seen[2] = three * third
+    by_seen[3] = four * fourth
+    return theta + two * second * seen[1] + three * third * seen[2] + four * fourth * seen[3]
 
 
 cdef inline Reading read_cell(
-    const Cell* cell, const State* s, const double* q, double current_A, bint slopes
+    const Cell* cell, const State* s, const double* q, double current_A
 ) noexcept nogil:
     """Read the voltage at a current, with its partial derivatives."""
     cdef Reading r
     cdef const double* m = cell.numbers
+    cdef const double* seen = s.seen
     cdef double T = s.temperature
-    cdef double warm = 1.0 / cell.t_ref - 1.0 / T
     cdef double rt_f = 8.314462618 / 96485.33212 * T
-    cdef double c[CELLS]
-    cdef double j_n, j_p, dj_n, dj_p, du_n, du_p, s_n, s_p, ds_n, ds_p, e_n, e_p, g_n, g_p
-    cdef double ohmic, diffusion, chi, chi_slope, kappa, kappa_slope, mean
-    cdef double x = s.n.surface, y = s.p.surface
+    cdef double e_n, e_p, g_n, g_p, ohmic, diffusion, chi, chi_slope, kappa, kappa_slope, logs
+    cdef Solid n = read_solid(cell.solid_n, cell.points, s.n.surface)
+    cdef Solid p = read_solid(cell.solid_p, cell.points, s.p.surface)
     cdef int k
-    r.resting = read_smoothly(cell.u_p, cell.points, 0.0, cell.step, y, &du_p)
-    r.resting -= read_smoothly(cell.u_n, cell.points, 0.0, cell.step, x, &du_n)
-    s_n = read_smoothly(cell.entropy_n, cell.points, 0.0, cell.step, x, &ds_n)
-    s_p = read_smoothly(cell.entropy_p, cell.points, 0.0, cell.step, y, &ds_p)
-    r.entropy = s_p - s_n
-    r.entropy_by_x = -ds_n
-    r.entropy_by_y = ds_p
-    r.resting += (T - cell.t_ref) * r.entropy
-    r.ocv_by_x = -du_n - (T - cell.t_ref) * ds_n
-    r.ocv_by_y = du_p + (T - cell.t_ref) * ds_p
-    j_n = read_smoothly(cell.j_n, cell.points, 0.0, cell.step, x, &dj_n)
-    j_p = read_smoothly(cell.j_p, cell.points, 0.0, cell.step, y, &dj_p)
-    keep_off_zero(&j_n, &dj_n)
-    keep_off_zero(&j_p, &dj_p)
-    e_n = 0.5 * current_A / (q[Q_N] * m[J_N] * j_n * exp(q[RATE_N] + m[ACT_J_N] * warm))
-    e_p = 0.5 * current_A / (q[Q_P] * m[J_P] * j_p * exp(q[RATE_P] + m[ACT_J_P] * warm))
+    r.entropy = p.s - n.s
+    r.entropy_by_x = -n.ds
+    r.entropy_by_y = p.ds
+    r.resting = p.u - n.u + (T - cell.t_ref) * r.entropy
+    r.ocv_by_x = -n.du - (T - cell.t_ref) * n.ds
+    r.ocv_by_y = p.du + (T - cell.t_ref) * p.ds
+    e_n = reaction(seen + LOG_N, m[POWER_N], 0.5 * current_A / (s.n.rate * n.j), &g_n,
+                   r.by_seen + LOG_N)
+    e_p = reaction(seen + LOG_P, m[POWER_P], 0.5 * current_A / (s.p.rate * p.j), &g_p,
+                   r.by_seen + LOG_P)
     diffusion = ohmic = r.by_t = 0.0
-    if cell.salt.cells == 0:
-        c[0] = m[C_0] * 1e-3
-        e_n = reaction(c, 1, m[POWER_N], e_n, &g_n, r.by_c, slopes)
-        e_p = reaction(c, 1, m[POWER_P], e_p, &g_p, r.by_c, slopes)
-    else:
-        mean = read_salt(cell, s, c)
-        k = cell.salt.cells - cell.cells_p
-        e_n = reaction(c, cell.cells_n, m[POWER_N], e_n, &g_n, r.by_c, slopes)
-        e_p = reaction(c + k, cell.cells_p, m[POWER_P], e_p, &g_p, r.by_c + k, slopes)
-        kappa = read_smoothly(cell.kappa, cell.e_points, 0.0, cell.e_step, mean, &kappa_slope)
-        chi = read_smoothly(cell.chi, cell.e_points, 0.0, cell.e_step, mean, &chi_slope)
-        ohmic = m[LAYERS] / (kappa * exp(q[KAPPA] + m[ACT_KAPPA] * warm))
-        diffusion = mean_log(c + k, cell.cells_p) - mean_log(c, cell.cells_n)
-        if slopes:
-            finish_salt(cell, c, current_A, rt_f, chi, chi_slope, kappa_slope / kappa,
-                        ohmic,     diffusion, &r)
-        r.by_t += chi * rt_f / T * diffusion - current_A * ohmic * m[ACT_KAPPA] / (T * T)
-        diffusion *= chi * rt_f
+    if cell.salt.cells > 0:
+        kappa = read_smoothly(cell.kappa, cell.e_points, 0.0, cell.e_step,
+                              1e3 * seen[MEAN_C], &kappa_slope)
+        chi = read_smoothly(cell.chi, cell.e_points, 0.0, cell.e_step,
+                            1e3 * seen[MEAN_C], &chi_slope)
+        ohmic = s.layers_ohm / kappa
+        logs = seen[LOG_P] - seen[LOG_N]
+        diffusion = chi * rt_f * logs
+        r.by_t += diffusion / T - current_A * ohmic * m[ACT_KAPPA] / (T * T)
+        for k in range(4):
+            r.by_seen[LOG_N + k] *= 2.0 * rt_f
+            r.by_seen[LOG_P + k] *= 2.0 * rt_f
+        r.by_seen[LOG_N] -= chi * rt_f
+        r.by_seen[LOG_P] += chi * rt_f
+        r.by_seen[MEAN_C] = 1e3 * (rt_f * chi_slope * logs
+                                   - current_A * ohmic * kappa_slope / kappa)
     r.voltage = (r.resting + 2.0 * rt_f * (e_n + e_p) + diffusion
                  + current_A * (ohmic + q[OHM] + (m[SOLID] if cell.salt.cells else 0.0)))
     r.by_rate_n = -2.0 * rt_f * g_n
     r.by_rate_p = -2.0 * rt_f * g_p
-    r.by_x = r.ocv_by_x + r.by_rate_n * dj_n / j_n
-    r.by_y = r.ocv_by_y + r.by_rate_p * dj_p / j_p
+    r.by_x = r.ocv_by_x + r.by_rate_n * n.dj / n.j
+    r.by_y = r.ocv_by_y + r.by_rate_p * p.dj / p.j
     r.by_kappa = -current_A * ohmic
     r.by_t += (r.entropy + 2.0 * rt_f / T * (e_n + e_p)
                + (r.by_rate_n * m[ACT_J_N] + r.by_rate_p * m[ACT_J_P]) / (T * T))
     return r
-
-
-cdef inline double read_salt(const Cell* cell, const State* s, double* c) noexcept nogil:
-    """Take the salt's concentrations in mol/l, kept off zero; return their mean in mol/m3."""
-    cdef double mean = 0.0
-    cdef int k
-    for k in range(cell.salt.cells):
-        c[k] = 1e-3 * s.salt.u[k]
-        if not c[k] > 1e-3:
-            c[k] = 1e-3
-        mean += cell.share[k] * c[k]
-    return 1e3 * mean
-
-
-cdef inline double mean_log(const double* c, int cells) noexcept nogil:
-    """Mean logarithm over an electrode; the product of at most 48 values stays a double."""
-    cdef double product = 1.0
-    cdef int k
-    for k in range(cells):
-        product *= c[k]
-    return log(product) / cells
-
-
-cdef inline void finish_salt(
-    const Cell* cell, const double* c, double current_A, double rt_f, double chi,
-    double chi_slope, double kappa_log_slope, double ohmic, double diffusion, Reading* r
-) noexcept nogil:
-    """Complete the derivatives by each concentration, in V per mol/m3."""
-    cdef int k, first = cell.salt.cells - cell.cells_p
-    cdef double by_mean = (rt_f * chi_slope * diffusion
-                           - current_A * ohmic * kappa_log_slope)
-    for k in range(cell.salt.cells):
-        if k < cell.cells_n:
-            r.by_c[k] = 2.0 * rt_f * r.by_c[k] - chi * rt_f / (c[k] * cell.cells_n)
-        elif k >= first:
-            r.by_c[k] = 2.0 * rt_f * r.by_c[k] + chi * rt_f / (c[k] * cell.cells_p)
-        else:
-            r.by_c[k] = 0.0
-        r.by_c[k] = 1e-3 * r.by_c[k] + cell.share[k] * by_mean

@@ -23,6 +23,7 @@ class Model:
         first_s: float,
         growth: float,
         most_s: float,
+        share: float,
     ) -> None: ...
 
 def voltage(

@@ -26,7 +26,7 @@ from batterylab.pybamm_border import parameter_values, pybamm, scalars_of
 #: counts up when what is sampled changes
 TABLES_VERSION = 2
 ARRAYS = ("potential_V", "entropy_V_K", "exchange_A_m2", "diffusivity_m2_s",
-          "salt_diffusivity_m2_s", "conductivity_S_m", "chi")  # fmt: skip
+          "salt_diffusivity_m2_s", "conductivity_S_m", "chi", "carried")  # fmt: skip
 STOICHIOMETRY_POINTS = 8001
 ELECTROLYTE_POINTS = 3001
 HIGHEST_CONCENTRATION = 4000.0
@@ -65,8 +65,8 @@ class CellTables:
         Of the particles.
     concentration_step : float
         Of the electrolyte's tables, in mol/m3.
-    salt_diffusivity_m2_s, conductivity_S_m, chi : ndarray, shape (k,)
-        Of the electrolyte; chi is 2 (1 - t+) times the thermodynamic factor.
+    salt_diffusivity_m2_s, conductivity_S_m, chi, carried : ndarray, shape (k,)
+        Of the electrolyte; chi is 2 (1 - t+) times the thermodynamic factor, `carried` is t+.
     salt_activation_K, conductivity_activation_K : float
         Activation energies over the gas constant.
     transference : float
@@ -91,6 +91,7 @@ class CellTables:
     salt_diffusivity_m2_s: NDArray[np.float64]
     conductivity_S_m: NDArray[np.float64]
     chi: NDArray[np.float64]
+    carried: NDArray[np.float64]
     salt_activation_K: float
     conductivity_activation_K: float
     transference: float
@@ -217,6 +218,7 @@ def _salt_tables(sample: _Sampler, separation: dict[str, float]) -> dict[str, An
         found[f"{key}_activation_K"] = energy
         separation[key] = worst
     found["chi"] = sample(p.chi, inside, T)
+    found["carried"] = sample(p.t_plus, inside, T)
     carried = sample(p.t_plus, usual, T)
     constant = bool(np.ptp(carried) < 1e-9)
     found["transference"] = float(carried[0]) if constant else math.nan

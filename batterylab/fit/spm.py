@@ -158,6 +158,8 @@ def bounds_of(base: Array, names: tuple[str, ...], amps: float) -> tuple[Array, 
             pair = (CAPACITIES[0] * value, CAPACITIES[1] * value)
         elif name in ("x_start", "y_start"):
             pair = (0.001, 0.999)
+        elif name.startswith("charge_shift"):
+            pair = (value - 0.5 * float(base[0]), value + 0.5 * float(base[0]))
         elif name == "contact_ohm":
             pair = (0.0, MOST_OHM_V / max(amps, 1e-9))
         else:
@@ -185,7 +187,7 @@ def solve_spm(
         The set and the rows.
     names : tuple of str
         What to fit.
-    start : ndarray, shape (13,), optional
+    start : ndarray, shape (16,), optional
         All parameters to begin from; else those of `starts_of`.
 
     Raises

@@ -14,6 +14,7 @@ contact_ohm             series resistance
 log_conductivity        logarithm of a factor on the electrolyte's conductivity
 log_salt_diffusivity    and on its diffusivity
 log_heat, log_cooling   logarithms of heat capacity in J/K and cooling in W/K
+charge_shift_1_Ah, ...  added to the charge of the second, third and fourth recording of a fit
 ======================  ================================================================
 
 Sources: S. G. Marquis and others, J. Electrochem. Soc. 166 (2019) A3693, on the models;
@@ -42,6 +43,7 @@ NAMES = (
     "negative_capacity_Ah", "positive_capacity_Ah", "x_start", "y_start", "log_negative_time",
     "log_positive_time", "log_negative_rate", "log_positive_rate", "contact_ohm",
     "log_conductivity", "log_salt_diffusivity", "log_heat", "log_cooling",
+    "charge_shift_1_Ah", "charge_shift_2_Ah", "charge_shift_3_Ah",
 )  # fmt: skip
 
 #: eigenmodes of the sphere that are kept as they are, and rates that stand for the others
@@ -52,13 +54,13 @@ FASTEST_RATE = 2e6
 SHELLS = 44
 THINNEST = 1e-3
 #: volumes of the electrolyte in negative electrode, separator and positive electrode
-VOLUMES = (16, 6, 12)
+VOLUMES = (12, 4, 10)
 #: a diffusivity that varies less than this over the stoichiometry counts as constant
 CONSTANT = 1e-6
-#: steps in time after a change of current: first, growth, longest (or 2 % of the time since); with
-#: a diffusivity that varies, the finer ones
-STEPS_s = (0.5, 1.4, 40.0)
-FINE_STEPS_s = (0.02, 1.6, 10.0)
+#: steps in time after a change of current: first, growth, longest in s or as a share of the time
+#: since; with a diffusivity that varies, the finer ones
+STEPS_s = (0.5, 1.4, 6.0, 0.03)
+FINE_STEPS_s = (0.01, 1.4, 5.0, 0.002)
 MODELS = ("spm", "spme")
 THERMAL = ("given", "lumped")
 
@@ -128,10 +130,11 @@ class SpmCell:
     thermal : str
         ``given``: the temperature is given row by row; ``lumped``: one thermal node, and the
         rows hold the temperature around it.
-    start : ndarray, shape (13,)
+    start : ndarray, shape (16,)
         The set's own parameters, in the order of `NAMES`, at its initial concentrations.
     steps_s : tuple of float
-        First step in time after a change of current, growth, longest step.
+        First step in time after a change of current, growth, longest step in s, or as a share of
+        the time since the change.
     area_factor : float
         On the set's electrode area and heat capacity: another size of the same cell.
     """
@@ -139,7 +142,7 @@ class SpmCell:
     tables: CellTables
     model: str = "spme"
     thermal: str = "given"
-    steps_s: tuple[float, float, float] | None = None
+    steps_s: tuple[float, float, float, float] | None = None
     area_factor: float = 1.0
     start: Array = field(init=False, repr=False)
     kernel: _spm.Model = field(init=False, repr=False, compare=False)
@@ -149,12 +152,6 @@ class SpmCell:
             raise BatterylabError(
                 f"unknown model {self.model!r} or thermal {self.thermal!r}",
                 hint="spm or spme; given or lumped",
-            )
-        if self.model == "spme" and not math.isfinite(self.tables.transference):
-            raise BatterylabError(
-                f"the transference number of {self.tables.name} depends on concentration, which "
-                "the electrolyte of spme does not follow",
-                hint="use the model spm",
             )
         if not 1e-6 < self.area_factor < 1e6:
             raise BatterylabError(f"area_factor = {self.area_factor:g} is no size of a cell")
@@ -178,18 +175,17 @@ class SpmCell:
         none = np.zeros((4, 1))
         n_line, p_line = (shells() if varies else none for varies in self.varying)
         middle = t.diffusivity_m2_s[:, t.diffusivity_m2_s.shape[1] // 2]
-        first, growth, most = self.steps_s or (FINE_STEPS_s if any(self.varying) else STEPS_s)
+        first, growth, most, share = self.steps_s or (FINE_STEPS_s if any(self.varying) else STEPS_s)
         salt = _salt_line(t) if self.model == "spme" else none
         return _spm.Model(
             _numbers(t),
-            np.ascontiguousarray([*t.potential_V, *t.exchange_A_m2, *t.entropy_V_K]),
-            t.temperature_K,
             np.ascontiguousarray(
-                [t.salt_diffusivity_m2_s / _salt_scale(t), t.conductivity_S_m, t.chi]
+                np.moveaxis([t.potential_V, t.exchange_A_m2, t.entropy_V_K], 0, 2)
             ),
+            t.temperature_K, _electrolyte(t),
             t.concentration_step, sphere, tail, n_line, p_line, salt,
             np.ascontiguousarray(t.diffusivity_m2_s / middle[:, None]),
-            VOLUMES[0], VOLUMES[2], self.thermal == "lumped", first, growth, most,
+            VOLUMES[0], VOLUMES[2], self.thermal == "lumped", first, growth, most, share,
         )  # fmt: skip
 
 
@@ -218,7 +214,7 @@ def _start(t: CellTables) -> Array:
     times = [math.log(n[f"radius_{e}_m"] ** 2 / d) for e, d in zip("np", middle, strict=True)]
     return np.array([
         *capacities, n["start_n"], n["start_p"], *times, 0.0, 0.0, n["contact_ohm"], 0.0, 0.0,
-        math.log(n["heat_J_K"]), math.log(n["cooling_W_K"]),
+        math.log(n["heat_J_K"]), math.log(n["cooling_W_K"]), 0.0, 0.0, 0.0,
     ])  # fmt: skip
 
 
@@ -239,21 +235,65 @@ def _numbers(t: CellTables) -> Array:
     ])  # fmt: skip
 
 
+def _electrolyte(t: CellTables) -> Array:
+    """Return the electrolyte's tables; the last one only where the transference varies."""
+    rows = [t.salt_diffusivity_m2_s / _salt_scale(t), t.conductivity_S_m, t.chi]
+    if not math.isfinite(t.transference):
+        rows.append(t.carried / (FARADAY_C_mol * t.numbers["area_m2"]))
+    return np.ascontiguousarray(rows)
+
+
 def _salt_line(t: CellTables) -> Array:
-    """Return volumes, couplings, sources and shares of the electrolyte's volumes."""
+    """Return volumes, couplings, sources, shares, portions, bends of the electrolyte.
+
+    A portion is the share of the current that the ions carry between a volume and the next.
+    """
     n = t.numbers
     widths, porosity, transport, source = [], [], [], []
-    into = (1.0 - t.transference) / (FARADAY_C_mol * n["area_m2"])
+    carried = t.transference if math.isfinite(t.transference) else 0.0
+    into = (1.0 - carried) / (FARADAY_C_mol * n["area_m2"])
     for key, count, sign in zip("nsp", VOLUMES, (-1.0, 0.0, 1.0), strict=True):
-        width = n[f"thickness_{key}_m"] / count
-        widths += [width] * count
+        widths += [n[f"thickness_{key}_m"] / count] * count
         porosity += [n[f"porosity_{key}"]] * count
         transport += [n[f"transport_{key}"]] * count
         source += [sign * into / count] * count
-    w, resistance = np.array(widths), 0.5 * np.array(widths) / np.array(transport)
+    w, eased = np.array(widths), np.array(transport)
+    resistance = 0.5 * w / eased
     couplings = np.append(_salt_scale(t) / (resistance[1:] + resistance[:-1]), 0.0)
     held = w * np.array(porosity)
-    return np.ascontiguousarray([held, couplings, source, _shares(t, w, held)])
+    portion = -np.cumsum(source) / into
+    return np.ascontiguousarray([
+        held, couplings, source, _shares(t, w, held), portion, *_bends(w, eased)
+    ])  # fmt: skip
+
+
+def _bends(width: Array, transport: Array) -> Array:
+    """Return weights of four neighbours for every face, shape (4, n).
+
+    Inside a domain they give a quarter of the curvature times the thickness squared; at a wall
+    the profile goes on mirrored, before a joint the curvature is that of the volumes on this
+    side. At a joint they give what the difference between the neighbours' means lacks: a sixth
+    of the thickness times the change of the slope, on both sides.
+    """
+    count = len(width)
+    joints = (VOLUMES[0] - 1, VOLUMES[0] + VOLUMES[1] - 1)
+    found = np.zeros((4, count))
+    for k in range(count - 1):
+        if k in joints:
+            half = 0.5 * (width[k] / transport[k] + width[k + 1] / transport[k + 1])
+            left, right = width[k : k + 2] / (transport[k : k + 2] * half)
+            found[:, k] = np.array([1.0, -1.0 - left - right, 1.0 + left + right, -1.0]) / 6.0
+        elif k == 0:
+            found[:, k] = np.array([0.0, 0.0, -1.0, 1.0]) / 8.0
+        elif k == count - 2:
+            found[:, k] = np.array([1.0, -1.0, 0.0, 0.0]) / 8.0
+        elif k - 1 in joints:
+            found[:, k] = np.array([0.0, 1.0, -2.0, 1.0]) / 4.0
+        elif k + 1 in joints:
+            found[:, k] = np.array([1.0, -2.0, 1.0, 0.0]) / 4.0
+        else:
+            found[:, k] = np.array([1.0, -1.0, -1.0, 1.0]) / 8.0
+    return found
 
 
 def _shares(t: CellTables, width: Array, held: Array) -> Array:
@@ -277,7 +317,8 @@ class History:
     data : ndarray, shape (5, n)
         Time in s, current in A, charge in Ah, temperature in K, voltage in V.
     flags : ndarray of uint8, shape (n,)
-        1 for a row that was measured, 2 for one in which the cell is relaxed.
+        1 for a row that was measured, 2 for one in which the cell is relaxed, 4 for one to which
+        the current has risen linearly; and 16 times the recording that it belongs to.
     """
 
     data: Array
@@ -298,6 +339,7 @@ def history_of(
     voltage_V: ArrayLike | None = None,
     observed: ArrayLike | None = None,
     relaxed: ArrayLike | None = None,
+    linear: bool = False,
 ) -> History:
     """Check what goes into the kernel.
 
@@ -317,6 +359,9 @@ def history_of(
         Rows that were measured; all if not given.
     relaxed : array_like of bool, shape (n,), optional
         Rows in which the cell is in equilibrium; the first always is.
+    linear : bool
+        Whether the current runs straight from row to row, as in a drive profile; else that of a
+        row has flowed since the row before.
 
     Raises
     ------
@@ -330,7 +375,8 @@ def history_of(
         raise BatterylabError(f"time_s, row {row}: runs backwards")
     amps = checked(current_A, "current_A", length=count)
     if charge_Ah is None:
-        moved = np.concatenate([[0.0], np.cumsum(amps[1:] * np.diff(seconds)) / 3600.0])
+        mean_A = 0.5 * (amps[1:] + amps[:-1]) if linear else amps[1:]
+        moved = np.concatenate([[0.0], np.cumsum(mean_A * np.diff(seconds)) / 3600.0])
     else:
         moved = checked(charge_Ah, "charge_Ah", length=count)
     degrees = np.broadcast_to(np.asarray(temperature_degC, float), (count,))
@@ -345,7 +391,7 @@ def history_of(
     if voltage_V is not None:
         volts = np.where(seen, np.asarray(voltage_V, float), 0.0)
         volts = checked(volts, "voltage_V", length=count)
-    flags = seen.astype(np.uint8) + 2 * fresh.astype(np.uint8)
+    flags = seen.astype(np.uint8) + 2 * fresh.astype(np.uint8) + np.uint8(4 * linear)
     return History(np.ascontiguousarray([seconds, amps, moved, kelvin, volts]), flags)
 
 
@@ -400,7 +446,7 @@ def spm_voltage(
         The base set, model and thermal option.
     history : History
         From `history_of`.
-    parameters : array_like, shape (13,), optional
+    parameters : array_like, shape (16,), optional
         In the order of `NAMES`; else the set's own.
     derivatives : tuple of str
         Names of the parameters to derive by.
