@@ -18,6 +18,8 @@ from batterylab.protocol import Resolved
 
 LOOK_s = 1.0
 STALE_POLLS = 2
+#: a supply that changes its step, with all that is read back, gives no sample for some seconds
+STALE_LEAST_s = 10.0
 LIVE_SHARE = 0.5
 
 Degrees = dict[tuple[str, int], float | None]
@@ -155,7 +157,7 @@ class Attendant:
         frame = self.frame
         frame.stale = frame.stale + 1 if records == 0 and now_s > frame.last_s + LOOK_s else 0
         frame.last_s = now_s if records else frame.last_s
-        if frame.stale >= STALE_POLLS:
+        if frame.stale >= STALE_POLLS and now_s - frame.last_s > STALE_LEAST_s:
             raise EnvironmentFailedError(
                 f"{frame.name}: no new samples since {frame.last_s - frame.start_s:.0f} s",
                 hint="the cycler's log stands still: look at the frame",

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,10 +68,15 @@ def _port_of(name: str, address: str) -> int:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be served: by name, the port, the model and the serial number told."""
+    """What is to be served: by name, the port, the model and the serial number told.
+
+    `stop_ports` are the dead-socket ports by name of the instrument: whoever connects there ends
+    the instrument's sessions.
+    """
 
     ports: dict[str, tuple[int, str, str]]
     clock_port: int
+    stop_ports: dict[str, int] = field(default_factory=dict)
 
 
 def plan_of(bench: Any, *, real_time: bool = False) -> Plan:
@@ -96,7 +101,9 @@ def plan_of(bench: Any, *, real_time: bool = False) -> Plan:
         name: (_port_of(name, entry.address), entry.model, entry.serial)
         for name, entry in bench.instruments.items()
     }
-    return Plan(ports, 0 if real_time else bench.clock_address[1])
+    stop_ports = {name: entry.stop_port for name, entry in bench.instruments.items()
+                  if entry.stop_port}  # fmt: skip
+    return Plan(ports, 0 if real_time else bench.clock_address[1], stop_ports)
 
 
 def make_world(study: Any, bench: Any, *, real_time: bool = False) -> Any:
@@ -223,7 +230,7 @@ async def serve(
     """
     from batterylab.simulated.control import Control
     from batterylab.simulated.faults import FaultyServer
-    from batterylab.simulated.scpi import LineServer
+    from batterylab.simulated.scpi import DeadSocket, LineServer
 
     plan = plan_of(bench, real_time=real_time)
     world = make_world(study, bench, real_time=real_time)
@@ -234,6 +241,8 @@ async def serve(
     servers: dict[str, tuple[int, LineServer]] = {
         name: (port, instruments[name]) for name, (port, _, _) in plan.ports.items()
     }
+    for name, port in plan.stop_ports.items():
+        servers[f"{name} stop_port"] = (port, DeadSocket(instruments[name]))
     servers["clock"] = (plan.clock_port, control)
     ports = {}
     for name, (port, server) in servers.items():

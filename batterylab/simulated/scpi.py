@@ -315,3 +315,23 @@ class LineServer:
         for reply in self.answer(text):
             data = reply if isinstance(reply, bytes) else reply.encode("latin-1")
             talk.send(data + self.reply_terminator)
+
+
+class DeadSocket(LineServer):
+    """The port that ends another port's sessions: whoever connects is hung up on when it is done.
+
+    Parameters
+    ----------
+    ended : LineServer
+        Whose sessions.
+    """
+
+    def __init__(self, ended: LineServer) -> None:
+        super().__init__(lambda _: [])
+        self.ended = ended
+
+    def greet(self, talk: Talk) -> None:
+        """End the sessions, and this connection."""
+        self.ended.hang_up()
+        if talk.transport is not None:
+            talk.transport.close()

@@ -299,3 +299,24 @@ def test_the_journals_head_says_what_the_run_is(bench_of, monkeypatch):
     assert [channel["serial"] for channel in head["channels"]] == ["A1-001", "A1-002"]
     assert head["provenance"]["is_simulated"] is True
     json.dumps(head, allow_nan=False)
+
+
+def test_a_look_or_two_without_samples_is_no_silence_where_looks_are_frequent(bench_of):
+    bench = bench_of(poll_s=1)
+    frame = bench.instrument("cycler1")
+    keep = frame.keep
+    taken = []
+
+    def late(*block):
+        taken.append(block)
+        if not 150 <= len(taken) < 156:  # a few seconds come late
+            while taken_late:
+                keep(*taken_late.pop(0))
+            keep(*block)
+        else:
+            taken_late.append(block)
+
+    taken_late = []
+    bench.world.listeners[bench.world.listeners.index(keep)] = late
+    done = run_study(bench.study, "ann")
+    assert [why for _, why in done] == ["", ""]
