@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from bars import Line, median_of
+from numpy.typing import NDArray
 from spm_peers import Peer, fit_by_scipy
 
 from batterylab.errors import BatterylabError

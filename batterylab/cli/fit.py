@@ -23,6 +23,7 @@ FEW_FITS = 3
 @click.option("--parameters", "-p", multiple=True, metavar="K=V",
               help="Setting of the model, such as pairs=1; repeat for several.")
 @click.option("--step", type=int, help="Step to fit, as `archive show` numbers them.")
+@click.option("--protocol", default="", help="Fit only recordings of this protocol.")
 @click.option("--half-cells", type=click.Path(path_type=Path, dir_okay=False),
               help="CSV file: electrode,stoichiometry,potential_V. For ocv.")
 @click.option("--check", is_flag=True,
@@ -34,7 +35,7 @@ FEW_FITS = 3
               help="Write PyBaMM parameters of each spm or spme fit to this folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
 def fit(
-    place: Path, model: str, parameters: tuple[str, ...], step: int | None,
+    place: Path, model: str, parameters: tuple[str, ...], step: int | None, protocol: str,
     half_cells: Path | None, check: bool, plot_folder: Path | None,
     export_folder: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
@@ -51,7 +52,8 @@ def fit(
       batterylab fit my-study --model spme --check --export pybamm
       batterylab fit spectrum.DTA --model impedance -p "circuit=R0-p(R1,CPE1)-W1"
     """  # noqa: D301
-    job, fits = _fits(place, model, _settings(parameters, step), half_cells, plot_folder)
+    settings = _settings(parameters, step)
+    job, fits = _fits(place, model, settings, protocol, half_cells, plot_folder)
     if plot_folder is not None:
         _draw(fits, plot_folder)
     if export_folder is not None:
@@ -140,12 +142,14 @@ def _fits(
     place: Path,
     model: str,
     settings: dict[str, object],
+    protocol: str,
     half_cells: Path | None,
     plot_folder: Path | None,
 ) -> tuple["Job", list["Fit"]]:
     from batterylab.cli.archive import archive_folder
     from batterylab.cli.features import Bar
     from batterylab.errors import BatterylabError
+    from batterylab.fit.archivebatch import processors
     from batterylab.fit.halfcells import from_file
     from batterylab.fit.store import archive_fits, prepare
 
@@ -157,7 +161,8 @@ def _fits(
     if not is_recording and not archive_folder(folder).is_dir():
         raise BatterylabError(f"{place}: there is no such recording, archive or study")
     curves = from_file(half_cells) if half_cells else None
-    job = prepare(model, settings, curves, folder / "results" if is_study else None)
+    job = prepare(model, settings, curves, folder / "results" if is_study else None,
+                  protocol)
     if plot_folder is not None:
         job.cache = None  # a kept fit has no curve
     if is_recording:
@@ -166,7 +171,8 @@ def _fits(
         recording = _recording(place)
         return job, [fit_one(recording, job.settings, job.half_cells, job.tables)]
     with Bar(f"Fitting {model}") as bar:
-        return job, archive_fits(archive_folder(folder), job, bar.update)
+        workers = 1 if plot_folder is not None else processors()  # curves stay in their process
+        return job, archive_fits(archive_folder(folder), job, bar.update, workers=workers)
 
 
 def _recording(place: Path) -> "Recording":

@@ -9,6 +9,7 @@ Technol. 27 (2019) 1862.
 
 import math
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ Array = NDArray[np.float64]
 #: what is fitted unless a setting says otherwise
 USUAL = ("negative_capacity_Ah", "positive_capacity_Ah", "x_start", "y_start",
          "log_negative_time", "log_positive_time", "contact_ohm")  # fmt: skip
+#: and where less than this share of the capacity moves, as in a pulse: the rest is the set's
+LITTLE = 0.2
+USUAL_FOR_PULSES = ("y_start", "log_negative_time", "log_positive_time", "contact_ohm")
 #: residuals above this come from a parameter set that is not the cell's
 DOUBT_mV = 15.0
 #: bounds: capacities as multiples of the start, logarithms as distances from it
@@ -51,7 +55,9 @@ class SpmSettings:
         PyBaMM's set that gives everything that is not fitted.
     free : str
         Parameters to fit, joined by ``+``; names as in `batterylab.fit.spmcell`. Empty:
-        capacities, stoichiometries, diffusion times and contact resistance.
+        capacities, stoichiometries, diffusion times and contact resistance; where less than a
+        fifth of the capacity moves, the positive electrode's stoichiometry, diffusion times and
+        contact resistance.
     step : int or None
         Which step; None: see `spm_window`.
     points : int
@@ -84,8 +90,13 @@ class SpmSettings:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The fitted parameters."""
+        """The fitted parameters, where the data are a discharge."""
         return tuple(n.strip() for n in self.free.split("+")) if self.free.strip() else USUAL
+
+    def names_for(self, cell: SpmCell, window: SpmWindow) -> tuple[str, ...]:
+        """Return the parameters that are fitted to a window."""
+        is_pulse = moved_share(cell, window) < LITTLE
+        return USUAL_FOR_PULSES if is_pulse and not self.free.strip() else self.names
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,12 @@ class SpmeSettings(SpmSettings):
     def model(self) -> str:
         """The model's name."""
         return "spme"
+
+
+def moved_share(cell: SpmCell, window: SpmWindow) -> float:
+    """Return the share of the cell's capacity over which the observed rows reach."""
+    charge_Ah = window.history.data[2][window.history.observed]
+    return float(np.ptp(charge_Ah)) / cell.tables.numbers["capacity_Ah"]
 
 
 def starts_of(cell: SpmCell, window: SpmWindow, names: tuple[str, ...]) -> tuple[Array, Array]:
@@ -227,10 +244,16 @@ def solve_spm(
 def cell_for(settings: SpmSettings, window: SpmWindow, cache: Path | None = None) -> SpmCell:
     """Return the set's cell in the recording's size, its tables at the temperature to 1 K."""
     kelvin = round(window.temperature_degC) + 273.15
-    tables = tables_of(settings.parameter_set, kelvin, cache)
-    nominal_Ah = window.nominal_Ah
+    return _cell(settings.parameter_set, settings.model, kelvin, window.nominal_Ah, cache)
+
+
+@lru_cache(maxsize=64)
+def _cell(
+    parameter_set: str, model: str, kelvin: float, nominal_Ah: float, cache: Path | None
+) -> SpmCell:
+    tables = tables_of(parameter_set, kelvin, cache)
     factor = nominal_Ah / tables.numbers["capacity_Ah"] if nominal_Ah > 0 else 1.0
-    return SpmCell(tables, settings.model, area_factor=factor)
+    return SpmCell(tables, model, area_factor=factor)
 
 
 def fit_spm(recording: Recording, settings: SpmSettings, cache: Path | None = None) -> Fit:
@@ -248,35 +271,39 @@ def fit_spm(recording: Recording, settings: SpmSettings, cache: Path | None = No
     """
     window = spm_window(recording, settings.step, settings.points)
     cell = cell_for(settings, window, cache)
+    names = settings.names_for(cell, window)
     solution, whole = solve_spm(
-        cell, window, settings.names, most_steps=settings.most_steps,
-        tolerance=settings.tolerance,
+        cell, window, names, most_steps=settings.most_steps, tolerance=settings.tolerance,
     )  # fmt: skip
-    return fit_of(recording, settings, window, cell, solution, whole)
+    return fit_of(recording, settings, window, cell, names, solution, whole)
 
 
 def fit_of(
     recording: Recording, settings: SpmSettings, window: SpmWindow, cell: SpmCell,
-    solution: Solution, whole: Array,
+    names: tuple[str, ...], solution: Solution, whole: Array,
 ) -> Fit:  # fmt: skip
     """Put a solution and its judgement together."""
     judgement = judge(solution.residual_V, solution.jacobian, ~solution.at_bound)
-    values, errors = _derived(cell, settings.names, solution, judgement, whole)
+    values, errors = _derived(cell, names, solution, judgement, whole)
     seen = window.history.observed
     volts = window.history.data[4][seen]
     curve = Curve(window.history.data[0][seen] / 3600.0, "time / h", volts,
                   volts + solution.residual_V)  # fmt: skip
     used = {
-        **asdict(settings), "free": "+".join(settings.names),
+        **asdict(settings), "free": "+".join(names),
         "temperature_degC": round(cell.tables.temperature_K - 273.15, 3),
         "area_factor": cell.area_factor,
         "all_parameters": dict(zip(NAMES, (float(p) for p in whole), strict=True)),
     }  # fmt: skip
     made = assemble(
-        settings.model, recording, window.first_step, settings.names, solution, judgement,
+        settings.model, recording, window.first_step, names, solution, judgement,
         values, errors, used, curve, DOUBT_mV,
     )  # fmt: skip
-    return replace(made, notes=(*made.notes, *window.notes))
+    notes = [*made.notes, *window.notes]
+    if names == USUAL_FOR_PULSES and not settings.free.strip():
+        notes.append(f"{100 * moved_share(cell, window):.1f} % of the capacity moved: both "
+                     "capacities and x_start are held at the parameter set's")  # fmt: skip
+    return replace(made, notes=tuple(notes))
 
 
 def _derived(

@@ -60,7 +60,9 @@ def fit_many(
         window = windows[place]
         if isinstance(one, BatterylabError) or isinstance(window, BatterylabError):
             return window if isinstance(window, BatterylabError) else BatterylabError(str(one))
-        return fit_of(recordings[place], settings, window, cells[_key(window)], *one)
+        cell = cells[_key(window)]
+        names = settings.names_for(cell, window)
+        return fit_of(recordings[place], settings, window, cell, names, *one)
 
     suited = [place for place, one in enumerate(windows) if isinstance(one, SpmWindow)]
     chosen = [one for one in windows if isinstance(one, SpmWindow)]
@@ -92,7 +94,8 @@ def solve_many(
     def work(place: int) -> Solved:
         try:
             return solve_spm(
-                cells[place], windows[place], settings.names, most_steps=settings.most_steps,
+                cells[place], windows[place],
+                settings.names_for(cells[place], windows[place]), most_steps=settings.most_steps,
                 tolerance=settings.tolerance,
             )  # fmt: skip
         except BatterylabError as error:

@@ -175,12 +175,13 @@ class SpmCell:
         none = np.zeros((4, 1))
         n_line, p_line = (shells() if varies else none for varies in self.varying)
         middle = t.diffusivity_m2_s[:, t.diffusivity_m2_s.shape[1] // 2]
-        first, growth, most, share = self.steps_s or (FINE_STEPS_s if any(self.varying) else STEPS_s)
+        usual_s = FINE_STEPS_s if any(self.varying) else STEPS_s
+        first, growth, most, share = self.steps_s or usual_s
         salt = _salt_line(t) if self.model == "spme" else none
         return _spm.Model(
             _numbers(t),
             np.ascontiguousarray(
-                np.moveaxis([t.potential_V, t.exchange_A_m2, t.entropy_V_K], 0, 2)
+                np.stack([t.potential_V, t.exchange_A_m2, t.entropy_V_K], axis=2)
             ),
             t.temperature_K, _electrolyte(t),
             t.concentration_step, sphere, tail, n_line, p_line, salt,

@@ -7,6 +7,7 @@ model needs leaves a file that says so.
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib import metadata
@@ -23,6 +24,7 @@ from batterylab.fit.ocv import OcvSettings
 from batterylab.fit.result import SCHEMA, VERSION, Fit
 from batterylab.fit.spm import SpmSettings
 from batterylab.fit.window import NotSuitedError
+from batterylab.recording import Recording
 
 if TYPE_CHECKING:
     from batterylab.archive import ArchiveEntry
@@ -38,6 +40,7 @@ def study_fits(
     *,
     half_cells: HalfCells | None = None,
     settings: Mapping[str, Any] | None = None,
+    workers: int = 1,
 ) -> list[Fit]:
     """Return a model's fits to every recording of a study that suits it.
 
@@ -53,6 +56,8 @@ def study_fits(
         For ``ocv``; else those of the setting `parameter_set`.
     settings : mapping, optional
         See `settings_of`.
+    workers : int
+        Processes; see `batterylab.fit.archivebatch.fit_archive`.
 
     Returns
     -------
@@ -65,7 +70,7 @@ def study_fits(
         If the archive, model or settings are wrong.
     """
     job = prepare(model, settings, half_cells, study.results)
-    return archive_fits(study.archive, job, progress)
+    return archive_fits(study.archive, job, progress, workers=workers)
 
 
 class Job:
@@ -81,12 +86,16 @@ class Job:
         Folder of fits; nothing is kept without it.
     tables : Path or None
         Folder of parameter sets' tables.
+    protocol : str
+        If given, only recordings of this protocol are fitted.
     """
 
     def __init__(
-        self, model: str, settings: Settings, half_cells: HalfCells | None, cache: Path | None
-    ) -> None:
+        self, model: str, settings: Settings, half_cells: HalfCells | None, cache: Path | None,
+        protocol: str = "",
+    ) -> None:  # fmt: skip
         self.model = model
+        self.protocol = protocol
         self.settings = settings
         self.half_cells = half_cells
         self.cache = cache
@@ -103,6 +112,10 @@ class Job:
             content["tables"] = [TABLES_VERSION, metadata.version("pybamm")]
         self.key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
+    def fit(self, recording: Recording) -> Fit:
+        """Fit the model to a recording."""
+        return fit_one(recording, self.settings, self.half_cells, self.tables)
+
     def path(self, seal: str) -> Path | None:
         """Return where a recording's fit is kept."""
         return self.cache / f"{seal[:16]}_{self.model}_{self.key}.json" if self.cache else None
@@ -113,47 +126,59 @@ def prepare(
     settings: Mapping[str, Any] | None = None,
     half_cells: HalfCells | None = None,
     results: Path | None = None,
+    protocol: str = "",
 ) -> Job:
-    """Return what is needed to fit a model to many recordings; see `study_fits`."""
+    """Return what is needed to fit a model to many recordings; see `study_fits` and `Job`."""
     chosen = settings_of(model, settings)
     if not isinstance(chosen, OcvSettings):
         half_cells = None
     elif half_cells is None:
         half_cells = from_parameter_set(chosen.parameter_set, results and results / "half_cells")
-    return Job(model, chosen, half_cells, results and results / "fits")
+    return Job(model, chosen, half_cells, results and results / "fits", protocol)
 
 
-def archive_fits(archive: Path, job: Job, progress: Progress | None = None) -> list[Fit]:
-    """Return the fits to every recording of an archive that suits the model."""
-    from batterylab.archive import find
+def archive_fits(
+    archive: Path, job: Job, progress: Progress | None = None, *, workers: int = 1
+) -> list[Fit]:
+    """Return the fits to every recording of an archive that suits the model.
 
-    entries = find(archive)
-    fits = []
-    for number, entry in enumerate(entries, 1):
-        made = fit_of_entry(entry, job)
-        if made is not None:
-            fits.append(made)
-        if progress is not None:
-            progress(number, len(entries))
-    return fits
+    Parameters
+    ----------
+    workers : int
+        Processes; see `batterylab.fit.archivebatch.fit_archive`.
+    """
+    from batterylab.fit.archivebatch import fits_in_order
+
+    return fits_in_order(archive, [job], progress, workers=workers)[0]
 
 
-def fit_of_entry(entry: "ArchiveEntry", job: Job) -> Fit | None:
-    """Return the fit to one archived recording, or None if the recording does not suit."""
-    from batterylab.archive import read
-
+def kept_or_none(entry: "ArchiveEntry", job: Job) -> tuple[bool, Fit | None]:
+    """Return whether there is a result of a recording, and the fit if it suited the model."""
     path = job.path(entry.seal)
-    if path is not None and path.exists():
-        known, kept = _read(path, entry.seal)
-        if known:
-            return kept
-    try:
-        made = fit_one(read(entry.path), job.settings, job.half_cells, job.tables)
-    except NotSuitedError as error:
-        _keep(path, {**_nothing(entry, job), "not_suited": error.message})
-        return None
-    _keep(path, made.to_dict())
+    return _read(path, entry.seal) if path is not None and path.exists() else (False, None)
+
+
+def store_fit(made: Fit, entry: "ArchiveEntry", job: Job) -> Fit:
+    """Keep a fit among the results and return it."""
+    _keep(job.path(entry.seal), made.to_dict())
     return made
+
+
+def store_unsuited(error: NotSuitedError, entry: "ArchiveEntry", job: Job) -> None:
+    """Keep that a recording does not hold what the model needs."""
+    _keep(job.path(entry.seal), {**_nothing(entry, job), "not_suited": error.message})
+
+
+def failed_fit(entry: "ArchiveEntry", job: Job, reason: str) -> Fit:
+    """Return, and keep, a result that says why a recording could not be fitted."""
+    failed = Fit(
+        model=job.model, serial=entry.serial, seal=entry.seal, step=-1, values={},
+        standard_errors={}, parameters=(), correlation=[], residual_mV=math.nan,
+        converged=False, reason=reason, at_bound=(), condition_number=math.inf,
+        cannot_tell_apart=(), rows=0, effective_rows=0.0, degrees_of_freedom=0.0,
+        settings=asdict(job.settings),
+    )  # fmt: skip
+    return store_fit(failed, entry, job)
 
 
 def _nothing(entry: "ArchiveEntry", job: Job) -> dict[str, Any]:

@@ -70,8 +70,10 @@ def test_pulses_with_lumped_heat_agree_with_pybamm(name):
 
 
 @pytest.mark.parametrize("thermal", ["given", "lumped"])
-@pytest.mark.parametrize(("name", "model"), [("Chen2020", "spme"), ("OKane2022", "spm"),
-                                             ("Ecker2015", "spme"), ("ORegan2022", "spme")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [("Chen2020", "spme"), ("OKane2022", "spm"), ("Ecker2015", "spme"), ("ORegan2022", "spme")],
+)
 def test_derivatives_are_those_of_the_voltage(name, model, thermal):
     cell = SpmCell(cell_tables(name), model, thermal)
     time_s, amps = pulses(cell.tables.numbers["capacity_Ah"])
