@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batterylab.cli import main
+from batterylab.cli import cli
 from batterylab.errors import BatterylabError
 from batterylab.fit import NotSuitedError, fit
 from batterylab.fit.celltables import tables_of
@@ -334,7 +334,7 @@ def test_a_real_cell_is_described(shared_data):
 def test_the_command_fits_a_file_of_a_potentiostat(shared_data):
     path = shared_data / "data" / "eis" / "impedancepy_exampleDataBioLogic.mpt"
     done = CliRunner().invoke(
-        main, ["fit", str(path), "--model", "impedance", "-p", "circuit=R0-p(R1,p(C1,R2-C2))"]
+        cli, ["fit", str(path), "--model", "impedance", "-p", "circuit=R0-p(R1,p(C1,R2-C2))"]
     )
     assert done.exit_code == 0, done.output
     assert "R0_mOhm" in done.output
