@@ -9,7 +9,7 @@ row before, so the lags are exact. Up to three RC pairs. Source of the model: G.
 *Battery Management Systems*, volume 1 (2015), chapter 2.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import combinations
 
@@ -290,12 +290,13 @@ def fit_circuit(recording: Recording, settings: CircuitSettings) -> Fit:
     )
     judgement = judge(solution.residual_V, solution.jacobian, ~solution.at_bound)
     values, errors = _named(solution, judgement, inputs, scale_Ah)
-    return assemble(
+    made = assemble(
         "circuit", recording, window.step.step_index, names_of(settings.order, settings.pairs),
         solution, judgement, values, errors,
         {**asdict(settings), "soc_percent": _rounded(window.soc_percent)},
         _curve(window, solution), 1e3 * DOUBT * float(np.ptp(window.voltage_V[window.observed])),
     )  # fmt: skip
+    return replace(made, notes=(*made.notes, *window.notes))
 
 
 def _rounded(soc_percent: float) -> float | None:

@@ -17,6 +17,10 @@ Array = NDArray[np.float64]
 SLOW_RATE = 1 / 9.0
 #: and how much of the nominal capacity it must move
 MOST_OF_CELL = 0.5
+#: a change of current of this share of the largest is a switch; the voltage follows it at once:
+#: a row in which it moved by less than `LATE` of what it moves by until the next row, or by more
+#: than `EARLY` of it a row before, and by `LEAST_MOVE_V` in all, is not of one instant
+SWITCH, LATE, EARLY, LEAST_MOVE_V = 0.2, 0.1, 0.8, 0.005
 #: fewest rows of rest after a pulse that make a relaxation
 LEAST_REST_ROWS = 3
 
@@ -68,6 +72,8 @@ class PulseWindow:
         Which rows were measured.
     soc_percent : float
         At the start, NaN if not known.
+    notes : tuple of str
+        What was left out.
     """
 
     step: StepRow
@@ -77,6 +83,7 @@ class PulseWindow:
     voltage_V: Array
     observed: NDArray[np.bool_]
     soc_percent: float
+    notes: tuple[str, ...] = ()
 
 
 def _name(recording: Recording) -> str:
@@ -193,8 +200,12 @@ def pulse_window(
     pulse = _find_pulse(ledger, step)
     after = recording.steps[pulse.step.step_index + 1]
     end_s = pulse.step.start_s + pulse.step.duration_s + rest_s
-    rows = [pulse.rest.last_row]
-    time_s = [float(ledger.time_s[rows[0]])]
+    torn = torn_rows(ledger.current_A, ledger.voltage_V)
+    first = pulse.rest.last_row
+    if torn[first] and first > pulse.rest.first_row:
+        first -= 1
+    rows = list(range(first, pulse.rest.last_row + 1))
+    time_s = [float(t) for t in ledger.time_s[rows]]
     for part in (pulse.step, after):
         if time_s[-1] + 1e-6 < part.start_s <= ledger.time_s[part.first_row]:
             rows.append(-1)  # the step began between two samples: until then nothing changed
@@ -202,11 +213,37 @@ def pulse_window(
         inside = [r for r in range(part.first_row, part.last_row + 1) if ledger.time_s[r] <= end_s]
         rows += inside
         time_s += [float(t) for t in ledger.time_s[inside]]
-    return _window(ledger, pulse, np.array(rows), np.array(time_s) - time_s[0])
+    return _window(ledger, pulse, np.array(rows), np.array(time_s) - time_s[0], torn)
 
 
-def _window(ledger: Ledger, pulse: Pulse, rows: NDArray[np.intp], time_s: Array) -> PulseWindow:
+def torn_rows(current_A: Array, voltage_V: Array) -> NDArray[np.bool_]:
+    """Return the rows whose current and voltage are not of one instant.
+
+    Cyclers that sample the two one after the other write such rows where the current is
+    switched: the voltage of one side with the current of the other.
+    """
+    torn = np.zeros(len(current_A), bool)
+    if len(current_A) < 3:
+        return torn
+    changes = np.abs(np.diff(current_A)) > SWITCH * float(np.abs(current_A).max(initial=0.0))
+    moved, until = np.abs(np.diff(voltage_V))[:-1], np.abs(voltage_V[2:] - voltage_V[:-2])
+    is_late = changes[:-1] & ~changes[1:] & (moved < LATE * until)
+    is_early = ~changes[:-1] & changes[1:] & (moved > EARLY * until)
+    torn[1:-1] = (is_late | is_early) & (until > LEAST_MOVE_V)
+    return torn
+
+
+def _window(
+    ledger: Ledger, pulse: Pulse, rows: NDArray[np.intp], time_s: Array, torn: NDArray[np.bool_]
+) -> PulseWindow:
     observed = rows >= 0
+    left_out = observed & torn[rows]
+    notes = ()
+    if left_out.any():
+        notes = (
+            f"{int(left_out.sum())} rows at a change of the current were left out: their voltage "
+            "and current are not of one instant",
+        )
     carrier = np.maximum.accumulate(np.where(observed, np.arange(len(rows)), 0))
     current_A = ledger.current_A[rows[carrier]]
     moved = np.concatenate([[0.0], current_A[1:] * np.diff(time_s)])
@@ -215,9 +252,10 @@ def _window(ledger: Ledger, pulse: Pulse, rows: NDArray[np.intp], time_s: Array)
         time_s=time_s,
         current_A=current_A,
         charge_Ah=np.cumsum(moved) / 3600.0,
-        voltage_V=np.where(observed, ledger.voltage_V[rows], math.nan),
-        observed=observed,
+        voltage_V=np.where(observed & ~left_out, ledger.voltage_V[rows], math.nan),
+        observed=observed & ~left_out,
         soc_percent=pulse.soc_percent,
+        notes=notes,
     )
 
 

@@ -1,6 +1,7 @@
 """Recordings and half-cell curves made from published files; nothing of them is kept here."""
 
 import csv
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -100,3 +101,27 @@ def lg_m50_test(shared):
     volts, degrees = (frame[name].to_numpy() for name in ("Voltage [V]", "Temperature [C]"))
     return recording_of("LGM50-C", time_s, amps, volts, steps, 5.0, (2.5, 4.2),
                         temperature_degC=degrees)  # fmt: skip
+
+
+def leaf_pulses(shared):
+    """Nissan Leaf cell, HPPC at 25 degC, as the importer reads the Bitrode file."""
+    from batterylab.importers.build import Stated, recording_of
+
+    path = shared / "data" / "hppc" / "leaf_cell-low-current-hppc-25c-2.csv"
+    return recording_of(path, Stated("leaf"))
+
+
+def lg_m50_pulse(shared, soc="SoC5", temperature="T25"):
+    """LG M50, one 10 s discharge pulse and 10 s of rest, of PyBOP's MATLAB file, first cell."""
+    from scipy.io import loadmat
+
+    path = shared / "data" / "hppc" / "pybop_LGM50_5Ah_Pulse.mat"
+    cells = loadmat(path, simplify_cells=True)["LGM50_5Ah_Pulse"][temperature][soc]
+    cell = min(cells)
+    data = cells[cell]["data"]
+    seconds = data["ProgTime"] - data["ProgTime"][0]
+    amps, volts = data["Current"].astype(float), data["Voltage"].astype(float)
+    steps = steps_by_current(seconds, amps, 0.01)
+    rested_s = float(data["StepTime"][0])  # the file begins with the last row of a rest
+    steps[0] = replace(steps[0], start_s=-rested_s, duration_s=rested_s)
+    return recording_of(f"{cell}-{soc}", seconds, amps, volts, steps, 5.0, (2.5, 4.2))
