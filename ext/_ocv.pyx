@@ -6,7 +6,7 @@ x_low, x_high, y_low, y_high (stoichiometries where the recording holds least an
 and R. `batterylab.fit.ocv` checks what goes in.
 """
 
-from levmar cimport Outcome, Problem, best_of
+from levmar cimport Outcome, Problem, best_of, levmar
 from ocv_tables cimport read_smoothly
 
 cdef enum:
@@ -107,3 +107,50 @@ def fit(
     with nogil:
         outcome = best_of(&problem, &starts[0, 0], starts.shape[0], &parameters[0])
     return outcome.status, outcome.steps, outcome.cost
+
+
+def fit_each(
+    const double[::1] fraction, const double[::1] current_A, const double[::1] voltage_V,
+    const double[::1] negative_V, const double[::1] positive_V, double first, double step,
+    const double[:, ::1] starts, const double[::1] lower, const double[::1] upper,
+    double[:, ::1] parameters, double[::1] costs, double[::1] residual, double[::1] trial,
+    double[:, ::1] jacobian, int most_steps, double tolerance
+):
+    """Fit from every start on its own; fill where each ends and half its sum of squares."""
+    cdef Cell cell = make_cell(fraction, current_A, negative_V, positive_V, first, step)
+    cdef Problem problem
+    cdef Py_ssize_t k
+    cdef int j
+    cell.voltage_V = &voltage_V[0]
+    problem.model = evaluate
+    problem.data = &cell
+    problem.rows = cell.rows
+    problem.parameters = PARAMETERS
+    problem.lower = &lower[0]
+    problem.upper = &upper[0]
+    problem.residual = &residual[0]
+    problem.trial = &trial[0]
+    problem.jacobian = &jacobian[0, 0]
+    problem.most_steps = most_steps
+    problem.tolerance = tolerance
+    with nogil:
+        for k in range(starts.shape[0]):
+            for j in range(PARAMETERS):
+                parameters[k, j] = starts[k, j]
+            costs[k] = levmar(&problem, &parameters[k, 0]).cost
+
+
+def potentials(
+    const double[:, ::1] windows, const double[::1] fraction, const double[::1] table_V,
+    double first, double step, double[:, ::1] out
+):
+    """Fill an electrode's potential in each window, read off its table on straight lines."""
+    cdef Py_ssize_t i, k, left, last = table_V.shape[0] - 2
+    cdef double place
+    with nogil:
+        for k in range(windows.shape[0]):
+            for i in range(fraction.shape[0]):
+                place = windows[k, 0] + (windows[k, 1] - windows[k, 0]) * fraction[i]
+                place = min(max((place - first) / step, 0.0), last + 1.0)
+                left = min(<Py_ssize_t>place, last)
+                out[k, i] = table_V[left] + (place - left) * (table_V[left + 1] - table_V[left])

@@ -12,7 +12,7 @@ J.-W. Lee, T.-K. Lee, J. Electrochem. Soc. 167 (2020) 090531, on what can be tol
 """
 
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,7 +36,10 @@ WINDOWS = (
     np.array([0.0, 0.01, 0.03, 0.06, 0.1, 0.2]), np.arange(0.55, 1.001, 0.05),
     np.arange(0.6, 1.001, 0.05), np.arange(0.0, 0.501, 0.05),
 )  # fmt: skip
-SCREEN_ROWS = 60
+SCREEN_ROWS = 48
+#: of the optimiser on those rows, and how near an optimum must come to the best to be tried on
+#: all rows: within this in each stoichiometry it is the same, above this multiple of the cost out
+SIFT_STEPS, SIFT_TOLERANCE, SAME, CLOSE = 60, 1e-3, 0.005, 1.5
 #: the overvoltage of a slow step lies below this
 MOST_OVERVOLTAGE_V = 0.5
 LEAST_ROWS = 30
@@ -141,9 +144,41 @@ def solve_ocv(
     lower = [n_low, n_low, p_low, p_low, 0.0]
     upper = [n_high, n_high, p_high, p_high, most_ohm]
     starts = _screened(share, amps, volts, half_cells, most_ohm)
+    if len(share) > 2 * SCREEN_ROWS:
+        starts = _sifted(share, amps, volts, half_cells, starts, lower, upper)
     return solve(
         kernel, len(share), starts, lower, upper, most_steps=most_steps, tolerance=tolerance
     )
+
+
+def _sifted(
+    share: Array, amps: Array, volts: Array, half_cells: HalfCells, starts: Array,
+    lower: list[float], upper: list[float],
+) -> Array:  # fmt: skip
+    """Fit every start to few of the rows; return the best optima as starts for all rows."""
+    rows = _some(len(share))
+    few = (np.ascontiguousarray(values[rows]) for values in (share, amps, volts))
+    count = len(starts)
+    low, high = np.array(lower), np.array(upper)
+    found, costs = np.empty((count, len(NAMES))), np.empty(count)
+    _ocv.fit_each(
+        *few, half_cells.negative_V, half_cells.positive_V, half_cells.first, half_cells.step,
+        np.ascontiguousarray(starts), low, high, found, costs, np.empty(len(rows)),
+        np.empty(len(rows)), np.empty((len(rows), len(NAMES))), SIFT_STEPS, SIFT_TOLERANCE,
+    )  # fmt: skip
+    best = np.argsort(costs, kind="stable")
+    kept = [found[best[0]]]
+    for place in best[1:]:
+        is_new = np.abs(found[place] - kept[0]).max() > SAME
+        if is_new and costs[place] < CLOSE * costs[best[0]]:
+            kept.append(found[place])
+            break
+    return np.array(kept)
+
+
+def _some(count: int) -> NDArray[np.intp]:
+    """Return the rows that starts are compared on."""
+    return np.unique(np.linspace(0, count - 1, SCREEN_ROWS).astype(int))
 
 
 def _screened(
@@ -155,7 +190,7 @@ def _screened(
     electrode that the full cell reaches. A coarse look at all windows, with a constant
     overvoltage, costs less than optimising from a few of them, and finds more.
     """
-    rows = np.unique(np.linspace(0, len(share) - 1, SCREEN_ROWS).astype(int))
+    rows = _some(len(share))
     f, mean_A = share[rows], float(amps[rows].mean())
     negative, u_n = _half(f, half_cells.negative_V, half_cells, half_cells.negative_range, 0)
     positive, u_p = _half(f, half_cells.positive_V, half_cells, half_cells.positive_range, 2)
@@ -181,12 +216,17 @@ def _half(
     fraction: Array, table_V: Array, half_cells: HalfCells, span: tuple[float, float], which: int
 ) -> tuple[Array, Array]:
     """Return candidate windows of one electrode and its potential in each, shape (w, n)."""
+    windows = _windows(which, *span)
+    potential = np.empty((len(windows), len(fraction)))
+    _ocv.potentials(windows, fraction, table_V, half_cells.first, half_cells.step, potential)
+    return windows, potential
+
+
+@cache
+def _windows(which: int, first: float, last: float) -> Array:
     low, high = np.meshgrid(WINDOWS[which], WINDOWS[which + 1], indexing="ij")
     windows = np.column_stack([low.ravel(), high.ravel()])
-    windows = span[0] + (span[1] - span[0]) * windows
-    grid = half_cells.first + half_cells.step * np.arange(len(table_V))
-    x = windows[:, :1] + (windows[:, 1:] - windows[:, :1]) * fraction
-    return windows, np.interp(x, grid, table_V)
+    return np.ascontiguousarray(first + (last - first) * windows)
 
 
 def fit_ocv(recording: Recording, half_cells: HalfCells, settings: OcvSettings) -> Fit:
