@@ -30,3 +30,20 @@ def fit(
     most_steps: int,
     tolerance: float,
 ) -> tuple[int, int, float]: ...
+def fit_lags(
+    time_s: NDArray[float64],
+    current_A: NDArray[float64],
+    charge: NDArray[float64],
+    voltage_V: NDArray[float64],
+    observed: NDArray[uint8],
+    order: int,
+    pairs: int,
+    candidates: NDArray[float64],
+    low: float,
+    high: float,
+    parameters: NDArray[float64],
+    residual: NDArray[float64],
+    jacobian: NDArray[float64],
+    most_steps: int,
+    tolerance: float,
+) -> int: ...

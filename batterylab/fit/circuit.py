@@ -194,6 +194,10 @@ def solve_circuit(
         _circuit.fit, inputs.time_s, inputs.current_A, inputs.charge, volts, inputs.observed,
         inputs.order, inputs.pairs,
     )  # fmt: skip
+    if inputs.pairs and inputs.rows > inputs.count:
+        solution = _projected(inputs, volts, lags, most_steps, tolerance)
+        if solution is not None:
+            return _sorted(solution, inputs)
     span_V = max(float(np.ptp(volts[seen])), 1e-6)
     lower, upper = _bounds(inputs, volts[seen], span_V, span_V / amps, lags)
     if inputs.rows <= inputs.count:
@@ -204,6 +208,25 @@ def solve_circuit(
         kernel, inputs.rows, starts, lower, upper, most_steps=most_steps, tolerance=tolerance
     )
     return _sorted(solution, inputs)
+
+
+def _projected(
+    inputs: Inputs, volts: Array, lags: tuple[float, float], most_steps: int, tolerance: float
+) -> Solution | None:
+    """Fit by variable projection; None where bounds matter or it did not arrive."""
+    candidates = np.linspace(*lags, CANDIDATES + 2)[1:-1].copy()
+    parameters, residual = np.empty(inputs.count), np.empty(inputs.rows)
+    jacobian = np.empty((inputs.rows, inputs.count))
+    steps = _circuit.fit_lags(
+        inputs.time_s, inputs.current_A, inputs.charge, volts, inputs.observed, inputs.order,
+        inputs.pairs, candidates, *lags, parameters, residual, jacobian, most_steps, tolerance,
+    )  # fmt: skip
+    if steps < 0 or not np.isfinite(parameters).all():
+        return None
+    nothing = np.zeros(inputs.count, bool)
+    return Solution(
+        parameters, residual, jacobian, nothing, True, "the sum of squares changes no more", steps
+    )
 
 
 def _lag_bounds(inputs: Inputs) -> tuple[float, float]:

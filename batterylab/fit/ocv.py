@@ -157,12 +157,12 @@ def _sifted(
 ) -> Array:  # fmt: skip
     """Fit every start to few of the rows; return the best optima as starts for all rows."""
     rows = _some(len(share))
-    few = (np.ascontiguousarray(values[rows]) for values in (share, amps, volts))
+    f, i, u = (np.ascontiguousarray(values[rows]) for values in (share, amps, volts))
     count = len(starts)
     low, high = np.array(lower), np.array(upper)
     found, costs = np.empty((count, len(NAMES))), np.empty(count)
     _ocv.fit_each(
-        *few, half_cells.negative_V, half_cells.positive_V, half_cells.first, half_cells.step,
+        f, i, u, half_cells.negative_V, half_cells.positive_V, half_cells.first, half_cells.step,
         np.ascontiguousarray(starts), low, high, found, costs, np.empty(len(rows)),
         np.empty(len(rows)), np.empty((len(rows), len(NAMES))), SIFT_STEPS, SIFT_TOLERANCE,
     )  # fmt: skip

@@ -225,9 +225,11 @@ def torn_rows(current_A: Array, voltage_V: Array) -> NDArray[np.bool_]:
     torn = np.zeros(len(current_A), bool)
     if len(current_A) < 3:
         return torn
-    changes = np.abs(np.diff(current_A)) > SWITCH * float(np.abs(current_A).max(initial=0.0))
-    moved, until = np.abs(np.diff(voltage_V))[:-1], np.abs(voltage_V[2:] - voltage_V[:-2])
-    is_late = changes[:-1] & ~changes[1:] & (moved < LATE * until)
+    jump_A = np.diff(current_A)
+    changes = np.abs(jump_A) > SWITCH * float(np.abs(current_A).max(initial=0.0))
+    way = np.sign(np.where(changes[:-1], jump_A[:-1], jump_A[1:]))  # the voltage goes there
+    moved, until = way * np.diff(voltage_V)[:-1], way * (voltage_V[2:] - voltage_V[:-2])
+    is_late = changes[:-1] & ~changes[1:] & (np.abs(moved) < LATE * until)
     is_early = ~changes[:-1] & changes[1:] & (moved > EARLY * until)
     torn[1:-1] = (is_late | is_early) & (until > LEAST_MOVE_V)
     return torn
@@ -238,7 +240,7 @@ def _window(
 ) -> PulseWindow:
     observed = rows >= 0
     left_out = observed & torn[rows]
-    notes = ()
+    notes: tuple[str, ...] = ()
     if left_out.any():
         notes = (
             f"{int(left_out.sum())} rows at a change of the current were left out: their voltage "

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import made_recordings as made
 import numpy as np
@@ -13,11 +14,15 @@ from scipy.integrate import solve_ivp
 from scipy.stats import t as student
 from test_ocv_fit import noise
 
+from batterylab._kernels import _circuit
 from batterylab.errors import BatterylabError
+from batterylab.features.ledger import Ledger
+from batterylab.features.resistance import pulses_of
 from batterylab.fit import NotSuitedError, fit
 from batterylab.fit.circuit import circuit_voltage, inputs_of, names_of, solve_circuit
+from batterylab.fit.solve import solve
 from batterylab.fit.statistics import correlation_time, judge
-from batterylab.fit.window import pulse_window
+from batterylab.fit.window import pulse_window, torn_rows
 
 TRUTH = np.array([3.7, 0.004, 0.025, 0.008, math.log(3.0), 0.012, math.log(40.0)])
 
@@ -219,7 +224,74 @@ def test_too_few_rows_are_refused():
         solve_circuit(inputs_of(np.arange(20.0), np.zeros(20), np.zeros(20)), np.full(20, 3.7))
 
 
+def test_the_projected_optimum_is_that_of_the_bounded_optimiser():
+    inputs = window(pulse_s=40, rest_s=900)
+    volts = circuit_voltage(inputs, TRUTH)[0] + np.random.default_rng(4).normal(0, 1e-3, 941)
+    projected = solve_circuit(inputs, volts)
+    assert projected.steps < 12
+    kernel = partial(_circuit.fit, inputs.time_s, inputs.current_A, inputs.charge, volts,
+                     inputs.observed, inputs.order, inputs.pairs)  # fmt: skip
+    wide = np.array([9.0, 9.0, 1.0, 1.0, 8.0, 1.0, 8.0])
+    other = solve(kernel, 941, TRUTH[None, :], np.where(wide < 9, 0.0, -9.0), wide)
+    cost = [s.residual_V @ s.residual_V for s in (projected, other)]
+    assert cost[0] == pytest.approx(cost[1], rel=1e-7)
+    np.testing.assert_allclose(projected.parameters, other.parameters, rtol=2e-3, atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.floats(0, 1e5) | st.just(0.0), min_size=0, max_size=40),
+    st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=41),
+    st.integers(0, 4),
+    st.integers(0, 3),
+    st.floats(-10, 10),
+)
+def test_no_window_crashes_or_hangs(gaps, amps, order, pairs, volt):
+    time_s = np.concatenate([[0.0], np.cumsum(gaps)])
+    current_A = np.resize(amps, len(time_s))
+    volts = volt + 1e-3 * current_A + np.sin(np.arange(len(time_s)))
+    inputs = inputs_of(time_s, current_A, np.linspace(0, 1, len(time_s)), order=order, pairs=pairs)
+    try:
+        found = solve_circuit(inputs, volts, most_steps=50)
+    except BatterylabError:
+        return
+    assert found.parameters.shape == (inputs.count,)
+    assert not found.converged or np.isfinite(found.parameters).all()
+
+
+def test_rows_whose_current_and_voltage_are_not_of_one_instant_are_found():
+    amps = np.array([0.0, 0, 0, -5, -5, -5, 0, 0, 0])
+    volts = np.array([4.0, 4, 4, 3.8, 3.79, 3.78, 3.98, 3.99, 3.99])
+    assert not torn_rows(amps, volts).any()
+    late, early = volts.copy(), volts.copy()
+    late[6] = 3.779
+    early[2] = 3.81
+    assert np.flatnonzero(torn_rows(amps, late)).tolist() == [6]
+    assert np.flatnonzero(torn_rows(amps, early)).tolist() == [2]
+    assert not torn_rows(np.zeros(9), late).any()
+
+
 def test_real_pulses_are_described_to_a_tenth_of_a_millivolt(shared_data):
     found = fit(real.nrel_pulses(shared_data), "circuit")
     assert found.converged and found.residual_mV < 0.1
     assert found.at_bound or found.cannot_tell_apart, "40 s of rest do not settle two slow lags"
+
+
+def test_every_real_pulse_and_rest_is_described_to_three_millivolts(shared_data):
+    recordings = [real.nrel_pulses(shared_data), real.leaf_pulses(shared_data)]
+    recordings += [real.lg_m50_pulse(shared_data, f"SoC{n}") for n in range(1, 10)]
+    residuals = {}
+    for recording in recordings:
+        for pulse in pulses_of(Ledger(recording)):
+            step = pulse.step.step_index
+            found = fit(recording, "circuit", step=step)
+            assert found.converged
+            residuals[recording.serial, step] = found.residual_mV
+    assert len(residuals) == 9 + 10 + 9
+    assert max(residuals.values()) <= 3.0
+    assert np.median(list(residuals.values())) <= 0.5
+
+
+def test_what_was_left_out_of_a_real_pulse_is_said(shared_data):
+    found = fit(real.lg_m50_pulse(shared_data), "circuit")
+    assert "not of one instant" in " ".join(found.notes)

@@ -319,7 +319,19 @@ def test_a_real_cell_loses_lithium_as_it_loses_capacity(shared_data, tmp_path):
     negative = [f.values["negative_capacity_Ah"] for f in fits]
     assert lithium[0] - lithium[1] == pytest.approx(4.4707 - 4.0495, abs=0.05)
     assert lithium[0] - lithium[2] == pytest.approx(4.4707 - 3.6753, abs=0.05)
+    assert lithium[0] > lithium[1] > lithium[2]
     assert negative[0] > negative[1] > negative[2]
+
+
+@pytest.mark.parametrize(("entry", "bar_mV"), [(1, 3.0), (5, 4.0), (9, 4.0)])
+def test_a_real_cell_is_described_between_5_and_95_percent(shared_data, tmp_path, entry, bar_mV):
+    curves = from_file(real.p45b_half_cells(shared_data, tmp_path))
+    made = fit(real.p45b_slow_charge(shared_data, entry), "ocv", half_cells=curves)
+    soc = made.curve.x / real.p45b_slow_charge(shared_data, entry).columns["net_capacity_Ah"].max()
+    inside = (soc >= 0.05) & (soc <= 0.95)
+    difference_mV = 1e3 * (made.curve.model_V - made.curve.measured_V)[inside]
+    assert inside.sum() > 400
+    assert np.sqrt(np.mean(difference_mV**2)) <= bar_mV
 
 
 def test_real_curves_have_one_optimum(shared_data, tmp_path):
