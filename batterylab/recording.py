@@ -74,8 +74,8 @@ class StepRow:
     measure : str
         The name that features and reports cite, such as ``capacity``; empty if none.
     ended_by : str
-        What ended the step: ``voltage``, ``current``, ``duration``, ``capacity``,
-        ``at_most``, ``stopped``, ``unknown``.
+        What ended the step: ``voltage``, ``current``, ``duration``, ``capacity``, ``energy``,
+        ``power``, ``temperature``, ``dV/dt``, ``dT/dt``, ``at_most``, ``stopped``, ``unknown``.
     cycle_index : int
         As in the columns.
     start_s, duration_s : float

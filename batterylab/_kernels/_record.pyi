@@ -3,12 +3,13 @@ from numpy.typing import NDArray
 
 def choose(
     time_s: NDArray[float64],
+    current_A: NDArray[float64],
     voltage_V: NDArray[float64],
     step: NDArray[int64],
     every_s: NDArray[float64],
-    moves_V: float,
-    kept_s: NDArray[float64],
-    kept_V: NDArray[float64],
+    moves_A: NDArray[float64],
+    moves_V: NDArray[float64],
+    kept: NDArray[float64],
     last_step: NDArray[int64],
     chosen: NDArray[uint8],
 ) -> None: ...

@@ -15,6 +15,7 @@ from batterylab.bench.stepper import Snapshot
 from batterylab.drivers.roles import CellState, LogBlock
 from batterylab.errors import EnvironmentFailedError
 from batterylab.protocol import Resolved
+from batterylab.protocol.ends import ENDED_BY, Block, Fired
 
 LOOK_s = 1.0
 STALE_POLLS = 2
@@ -51,12 +52,26 @@ class Attendant:
         self.resolved = resolved
         self.watch = watch
         self.due_s = 0.0
+        #: channels that wait for a free sequence
+        self.queue: list[ChannelRun] = []
+        self._fired: list[tuple[ChannelRun, int, Fired]] = []
 
     # -- beginning ---------------------------------------------------------------------------
     def start(self, runs: list[ChannelRun]) -> None:
-        """Start the current segment of channels, together where they share it."""
+        """Start the current segment of channels, together where they share it.
+
+        A channel whose segment changes the chamber waits for the others (`Soaks`); one for
+        which the cycler has no free sequence waits for the next look.
+        """
+        ready = [run for run in runs if not run.wants_air]
+        self._note_marks(runs)
+        self.begin(ready)
+
+    def begin(self, runs: list[ChannelRun]) -> None:
+        """Start the current segment of channels, whatever it is."""
         now_s = float(math.floor(self.clock.now()))
-        for slot, group in self.frame.by_slot(runs).items():
+        groups, self.queue = self.frame.by_slot(runs)
+        for slot, group in groups.items():
             self.frame.begin(group, slot)
             for run in group:
                 running = run.begin(now_s)
@@ -66,9 +81,16 @@ class Attendant:
                     steps=[step.head() for step in running.segment.steps],
                 )  # fmt: skip
 
+    def _note_marks(self, runs: list[ChannelRun]) -> None:
+        now_s = float(math.floor(self.clock.now()))
+        for run in runs:
+            for name in run.new_marks():
+                self.journal.event(run.entry.name, "mark", index=self.frame.index_of(run),
+                                   name=name, at_s=now_s)  # fmt: skip
+
     # -- each look ---------------------------------------------------------------------------
     def next_look(self, now_s: float, poll_s: float) -> float:
-        """Return the next time to look: the poll, or the predicted end of a `to_soc` step.
+        """Return the next time to look: the poll, or when a condition may come true.
 
         Samples of a supply live in this process only, so they are looked after every second.
         """
@@ -76,12 +98,8 @@ class Attendant:
             return now_s + LOOK_s
         look = now_s + poll_s
         for _, run in self.frame.members:
-            running = run.running
-            if running is None or running.segment.stop_after_Ah is None:
-                continue
-            left_Ah = running.segment.stop_after_Ah - abs(running.moved_Ah[0])
-            current_A = abs(running.segment.steps[0].current_A)
-            look = min(look, now_s + max(1.0, math.floor(3600.0 * left_Ah / current_A)))
+            if run.running is not None:
+                look = min(look, now_s + run.running.soon_s)
         return look
 
     def look(
@@ -114,7 +132,7 @@ class Attendant:
         log_s = float(times_s[-1]) if len(times_s) else now_s  # by the frame's own clock
         samples = self._samples(block, times_s, temperatures, air)
         self._stop_beyond_limits(samples, now_s, is_new=is_new)
-        self._stop_at_charge(active, log_s)
+        self._end_steps(log_s)
         self.journal.rows(frame.renumbered(frame.recorder.take(samples)))
         self._go_on()
 
@@ -202,12 +220,19 @@ class Attendant:
         cycle = np.zeros(shape, np.int64)
         every_s = np.full(shape, self.resolved.every_s)
         interval_s = np.ones(shape)
+        moves_V, moves_A = np.full(shape, np.nan), np.full(shape, np.nan)
         degrees = np.empty(shape[1])
         air = np.empty(shape[1])
         for column, (_, run) in enumerate(frame.members):
             reading = temperatures.get((run.entry.scanner, run.entry.scanner_channel))
             degrees[column] = math.nan if reading is None else reading
             air[column] = air_degC.get(run.entry.chamber, math.nan)
+        before = frame.degrees if len(frame.degrees) == shape[1] else degrees
+        share = np.linspace(0.0, 1.0, shape[0] + 1)[1:, None]
+        smooth = np.where(np.isnan(before), degrees, before)
+        smooth = smooth + share * (degrees - smooth)
+        frame.degrees = degrees
+        for column, (_, run) in enumerate(frame.members):
             running = run.running
             if running is None:
                 continue
@@ -215,18 +240,23 @@ class Attendant:
             for k, inside in running.spans(times_s):
                 step[inside, column] = running.first_index + k
                 cycle[inside, column] = running.segment.cycle
-                moved_As = (block.current_A[inside, column] * interval_s[inside, column]).sum()
-                running.moved_Ah[k] += float(moved_As) / 3600.0
-                own = running.segment.steps[k].sample_every_s
-                if own is not None:
-                    every_s[inside, column] = own
-        before = frame.degrees if len(frame.degrees) == shape[1] else degrees
-        share = np.linspace(0.0, 1.0, shape[0] + 1)[1:, None]
-        smooth = np.where(np.isnan(before), degrees, before)
-        frame.degrees = degrees
+                own = running.segment.steps[k]
+                if own.sample_every_s is not None:
+                    every_s[inside, column] = own.sample_every_s
+                moves_V[inside, column] = own.voltage_moves_V or np.nan
+                moves_A[inside, column] = own.current_moves_A or np.nan
+                amps, volts = block.current_A[inside, column], block.voltage_V[inside, column]
+                moved_Ah = amps * interval_s[inside, column] / 3600.0
+                fired = running.count(k, Block(
+                    times_s[inside] - running.starts_s[k], amps, volts, smooth[inside, column],
+                    running.moved_Ah[k] + np.cumsum(moved_Ah),
+                    running.moved_Wh[k] + np.cumsum(moved_Ah * volts),
+                ))  # fmt: skip
+                if fired is not None:
+                    self._fired.append((run, k, fired))
         return Samples(
-            times_s, block.current_A, block.voltage_V, smooth + share * (degrees - smooth),
-            np.broadcast_to(air, shape), step, cycle, every_s, interval_s,
+            times_s, block.current_A, block.voltage_V, smooth, np.broadcast_to(air, shape), step,
+            cycle, every_s, interval_s, moves_A, moves_V,
         )  # fmt: skip
 
     def _stop_beyond_limits(self, samples: Samples, now_s: float, *, is_new: bool) -> None:
@@ -241,21 +271,28 @@ class Attendant:
                 run.stopped = reason
                 run.note_cut(now_s)
 
-    def _stop_at_charge(self, active: list[ChannelRun], now_s: float) -> None:
-        """End `to_soc` steps whose charge has been moved; a stepper does so by itself."""
-        if self.frame.is_stepped:
-            return
-        due = []
-        for run in active:
+    def _end_steps(self, now_s: float) -> None:
+        """Do what the conditions ask for that came true and that the cycler does not watch."""
+        met, self._fired = self._fired, []
+        due = [(run, k, fired) for run, k, fired in met if run.running and not run.stopped]
+        numbers = [run.entry.cycler_channel for run, _, _ in due
+                   if run.running and not run.running.is_ending]  # fmt: skip
+        if numbers:
+            self.frame.driver.make_safe(numbers)
+        for run, k, fired in due:
             running = run.running
-            if running is None or running.is_ending or running.segment.stop_after_Ah is None:
+            if running is None:
                 continue
-            half_A = abs(running.segment.steps[0].current_A) / 7200.0
-            if abs(running.moved_Ah[0]) >= running.segment.stop_after_Ah - half_A:
-                due.append(run)
-        if due:
-            self.frame.driver.make_safe([run.entry.cycler_channel for run in due])
-            for run in due:
+            step = running.segment.steps[k]
+            if fired.end.then == "fail":
+                run.stopped = f"{step.path}: {fired}"
+                if not running.is_ending:
+                    run.note_cut(now_s)
+                continue
+            if fired.is_stop:
+                run.remarks.append(f"{step.path}: {fired}")
+            running.fired = fired
+            if not running.is_ending:
                 run.note_end(now_s)
 
     def _go_on(self) -> None:
@@ -272,25 +309,26 @@ class Attendant:
             run.finish()
             if run.is_active:
                 following.append(run)
-        if following:
+            else:
+                self._note_marks([run])
+        if following or self.queue:
             self.journal.sync()
-            self.start(following)
+            waiting, self.queue = [run for run in self.queue if run.is_active], []
+            self._note_marks(following)
+            self.begin([*waiting, *(run for run in following if not run.wants_air)])
 
     def _close_steps(self, index: int, run: ChannelRun) -> None:
         running = run.running
         if running is None:
             return
-        known = running.ends_s
-        is_known = math.isfinite(running.end_s)
-        last_s = running.end_s if is_known else float(math.floor(self.clock.now()))
-        ends = [*known, *running.starts_s[len(known) + 1 :], last_s]
-        for k, start_s in enumerate(running.starts_s):
-            step = running.segment.steps[k]
-            is_last = k == len(running.starts_s) - 1
-            ended_by = "stopped" if run.stopped and is_last else run.ended_by(step)
+        spans = run.lengths(float(math.floor(self.clock.now())))
+        for k, (start_s, end_s) in enumerate(spans):
+            is_last = k == len(spans) - 1
+            outcome = running.outcome(k, end_s - start_s)
+            ended_by = "stopped" if run.stopped and is_last else ENDED_BY[outcome.ended_by]
             self.journal.event(
                 run.entry.name, "step", index=index, step=running.first_index + k,
-                start_s=start_s, end_s=ends[k], ended_by=ended_by, moved_Ah=running.moved_Ah[k],
+                start_s=start_s, end_s=end_s, ended_by=ended_by, moved_Ah=running.moved_Ah[k],
             )  # fmt: skip
 
     def close(self, column: int, index: int, run: ChannelRun) -> None:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from batterylab.bench.benchfile import ChannelEntry
 from batterylab.drivers.roles import CellState
-from batterylab.protocol import Progress, Resolved, Segment, Step
+from batterylab.protocol import Outcome, Progress, Resolved, Segment
+from batterylab.protocol.ends import Block, Fired, Watch, likely_end
 
 
 @dataclass
@@ -32,6 +33,14 @@ class Running:
         End of the segment, once known.
     is_ending, is_seen : bool
         Whether it has ended, and whether a sample of it has been seen.
+    watches : list of Watch
+        For each step, the conditions that the cycler does not watch.
+    moved_Wh, last_A, last_V : list of float
+        Energy, current and voltage of each step at its last sample so far.
+    fired : Fired or None
+        The condition with which the runner ended the last step.
+    soaked_s : float
+        When a chamber's air had arrived; NaN before, and for other steps.
     """
 
     segment: Segment
@@ -42,6 +51,45 @@ class Running:
     end_s: float = math.inf
     is_ending: bool = False
     is_seen: bool = False
+    fired: Fired | None = None
+    soaked_s: float = math.nan
+    watches: list[Watch] = field(init=False)
+    moved_Wh: list[float] = field(init=False)
+    last_A: list[float] = field(init=False)
+    last_V: list[float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        steps = self.segment.steps
+        self.watches = [Watch(step, skips_onboard=True) for step in steps]
+        self.moved_Wh = [0.0] * len(steps)
+        self.last_A, self.last_V = [0.0] * len(steps), [math.nan] * len(steps)
+
+    @property
+    def soon_s(self) -> float:
+        """In how many seconds a condition of the step that runs may come true."""
+        return self.watches[len(self.starts_s) - 1].soon_s
+
+    def count(self, k: int, samples: Block) -> Fired | None:
+        """Take the next samples of step `k`, and return the condition that they meet, if any."""
+        self.moved_Ah[k] = float(samples.moved_Ah[-1])
+        self.moved_Wh[k] = float(samples.moved_Wh[-1])
+        self.last_A[k], self.last_V[k] = float(samples.current_A[-1]), float(samples.voltage_V[-1])
+        return self.watches[k].look(samples) if self.watches[k].conditions else None
+
+    def outcome(self, k: int, length_s: float) -> Outcome:
+        """Return how step `k` went."""
+        step = self.segment.steps[k]
+        then, ended_by = "next", ""
+        if self.fired is not None and k == len(self.segment.steps) - 1:
+            then, ended_by = self.fired.end.then, self.fired.end.quantity
+        elif step.air is not None:
+            ended_by = "time_s"
+        else:
+            ended_by = likely_end(step, length_s, self.last_A[k], self.last_V[k],
+                                  self.moved_Ah[k], self.moved_Wh[k])  # fmt: skip
+            then = step.on_time if ended_by == "time_s" else "next"
+        return Outcome(self.moved_Ah[k], self.moved_Wh[k], length_s, self.last_V[k],
+                       "next" if then == "fail" else then, ended_by)  # fmt: skip
 
     def spans(self, times_s: NDArray[np.float64]) -> Iterator[tuple[int, slice]]:
         """Yield the segment's steps that the seconds ending at `times_s` belong to.
@@ -93,6 +141,12 @@ class ChannelRun:
     def is_active(self) -> bool:
         """Whether there is still something to do."""
         return not self.stopped and self.progress.current is not None
+
+    @property
+    def wants_air(self) -> bool:
+        """Whether what comes next is a change of the chamber's temperature."""
+        segment = self.progress.current
+        return self.is_active and segment is not None and segment.steps[0].air is not None
 
     def begin(self, now_s: float) -> Running:
         """Note that the current segment starts now."""
@@ -170,22 +224,32 @@ class ChannelRun:
             floor = max(floor, start)
             running.starts_s.append(floor)
 
-    def ended_by(self, step: Step) -> str:
-        """Return what ends a step that was carried out as meant."""
-        if step.is_fixed:
-            return "duration"
-        if step.to_soc_percent is not None:
-            return "capacity"
-        return "current" if step.hold_until_A is not None else "voltage"
+    def lengths(self, now_s: float) -> list[tuple[float, float]]:
+        """Return begin and end of each step that has begun; what still runs ends now."""
+        running = self.running
+        if running is None:
+            return []
+        known = running.ends_s
+        last_s = running.end_s if math.isfinite(running.end_s) else now_s
+        ends = [*known, *running.starts_s[len(known) + 1 :], last_s]
+        return list(zip(running.starts_s, ends, strict=False))
 
     def finish(self) -> Segment | None:
         """Take the results of the segment that ended, and return the next one."""
         running = self.running
         if running is None:
             raise ValueError(f"{self.entry.name}: nothing runs")
+        spans = self.lengths(running.end_s)
+        outcomes = [running.outcome(k, end - begin) for k, (begin, end) in enumerate(spans)]
         self.steps_done += len(running.segment.steps)
         self.running = None
-        following = self.progress.finish(running.moved_Ah)
+        following = self.progress.finish(outcomes)
         self.remarks += self.progress.remarks
         self.progress.remarks = []
         return following
+
+    def new_marks(self) -> list[str]:
+        """Return the names of marks that were passed since the last time."""
+        names = [name for name, _ in self.progress.marks]
+        self.progress.marks.clear()
+        return names

@@ -13,8 +13,8 @@ from batterylab.bench.recorder import Recorder
 from batterylab.bench.stepper import SLOTS as STEPPER_SLOTS
 from batterylab.bench.stepper import Stepper
 from batterylab.drivers.roles import LogBlock
-from batterylab.errors import BatterylabError, EnvironmentFailedError
-from batterylab.protocol import Resolved, Step, all_segments
+from batterylab.errors import EnvironmentFailedError
+from batterylab.protocol import Resolved, Segment, Step, all_segments
 
 SLOTS = 8
 
@@ -58,23 +58,19 @@ class Frame:
         self.stale = 0
         self.last_s = self.start_s = 0.0
         self.degrees: NDArray[np.float64] = np.zeros(0)
+        self.guards = Guards((-math.inf, math.inf))
         self.recorder: Recorder
 
     def prepare(self, guards: Guards) -> None:
-        """Define the cells, check their contacts, and load every sequence that may be needed.
+        """Define the cells, check their contacts, and load the sequences that come first.
 
         Raises
         ------
         EnvironmentFailedError
             If a contact is bad, or the frame refuses.
         """
+        self.guards = guards
         segments = all_segments(self.resolved)
-        most = self.slots_there_are
-        if len(segments) > most:
-            raise BatterylabError(
-                f"{self.resolved.name}: needs {len(segments)} sequences, {self.name} has {most}",
-                hint="use the same steps where they may be the same",
-            )
         self.driver.prepare(self.numbers)
         failed = self.driver.probe_failed(self.numbers)
         if failed:
@@ -84,7 +80,8 @@ class Frame:
                 f"{self.name}: no good contact in channel {', '.join(names)}",
                 hint="seat the cell again; is it the right way round?",
             )
-        for slot, segment in enumerate(segments, 1):
+        self.slots.clear()
+        for slot, segment in enumerate(segments[: self.slots_there_are], 1):
             self.driver.load_sequence(slot, compile_segment(segment, guards))
             self.slots[segment.key] = slot
 
@@ -101,7 +98,9 @@ class Frame:
             raise EnvironmentFailedError(f"{self.name}: the data log is empty")
         self.offset_s = now_s - float(block.time_ms[-1]) / 1000.0
         self.last_s = self.start_s = now_s
-        self.recorder = Recorder(len(self.members), resolved.voltage_moves_V, now_s)
+        self.recorder = Recorder(
+            len(self.members), resolved.voltage_moves_V, now_s, resolved.current_moves_A
+        )
 
     def begin(self, runs: list[ChannelRun], slot: int) -> None:
         """Start the sequence of a slot on some channels."""
@@ -129,14 +128,47 @@ class Frame:
         """Return the end of each logged second as unix seconds."""
         return np.round(block.time_ms / 1000.0 + self.offset_s)
 
-    def by_slot(self, runs: list[ChannelRun]) -> dict[int, list[ChannelRun]]:
-        """Group channels by the sequence that their current segment needs."""
+    def by_slot(
+        self, runs: list[ChannelRun]
+    ) -> tuple[dict[int, list[ChannelRun]], list[ChannelRun]]:
+        """Group channels by the sequence that their current segment needs.
+
+        A sequence that is not loaded takes the place of one that no channel runs.
+
+        Returns
+        -------
+        (dict of int to list of ChannelRun, list of ChannelRun)
+            Channels by slot, and those for which no sequence is free now.
+        """
         groups: dict[int, list[ChannelRun]] = {}
+        waiting: list[ChannelRun] = []
         for run in runs:
             segment = run.progress.current
-            if segment is not None:
-                groups.setdefault(self.slots[segment.key], []).append(run)
-        return groups
+            if segment is None:
+                continue
+            slot = self._slot_of(segment, set(groups))
+            if slot is None:
+                waiting.append(run)
+            else:
+                groups.setdefault(slot, []).append(run)
+        return groups, waiting
+
+    def _slot_of(self, segment: Segment, taken: set[int]) -> int | None:
+        """Return the slot of a segment's sequence, loaded now if need be; None if none is free."""
+        key = segment.key
+        slot = self.slots.pop(key, None)
+        if slot is None:
+            busy = {run.running.segment.key for _, run in self.members if run.running}
+            used = {self.slots[other] for other in busy if other in self.slots} | taken
+            free = [n for n in range(1, self.slots_there_are + 1) if n not in self.slots.values()]
+            idle = [n for n in self.slots.values() if n not in used]  # the longest unused first
+            slot = next(iter([*free, *idle]), None)
+            if slot is None:
+                return None
+            self.driver.load_sequence(slot, compile_segment(segment, self.guards))
+            self.slots = {other: n for other, n in self.slots.items() if n != slot}
+        self.slots[key] = slot
+        return slot
 
     def index_of(self, run: ChannelRun) -> int:
         """Return a member's number in the journal."""
@@ -161,7 +193,9 @@ class SteppedFrame(Frame):
         self.driver.clear_log()
         self.offset_s = 0.0
         self.last_s = self.start_s = self.sample_s = now_s
-        self.recorder = Recorder(len(self.members), resolved.voltage_moves_V, now_s)
+        self.recorder = Recorder(
+            len(self.members), resolved.voltage_moves_V, now_s, resolved.current_moves_A
+        )
 
     def begin(self, runs: list[ChannelRun], slot: int) -> None:
         """Start the sequence of a slot; the stepper ends it at the segment's charge."""

@@ -53,6 +53,10 @@ def _recording(
         "ended": f"stopped: {stopped}" if stopped else "complete",
         "remarks": remarks,
     }
+    marks = [{"name": e["name"], "time_s": e["at_s"] - start_s}
+             for e in events if e["what"] == "mark"]  # fmt: skip
+    if marks:
+        provenance["marks"] = marks
     recording = Recording(
         serial=channel["serial"],
         supplier=channel["supplier"],

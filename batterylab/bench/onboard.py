@@ -5,6 +5,7 @@ the cycler cannot watch (`protocol.ends.is_onboard`) is left out here: the runne
 these sequences are the net below.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 from batterylab.drivers.roles import OnboardStep, OnboardTest
@@ -61,7 +62,8 @@ def compile_segment(segment: Segment, guards: Guards) -> list[OnboardStep]:
 
 def _compile(step: Step, guards: Guards) -> list[OnboardStep]:
     if step.mode == "rest":
-        return [OnboardStep("REST", step.duration_s, 0.0, 0.0, ())]
+        seconds = step.duration_s + (math.ceil(step.air.arrive_s) if step.air else 0)
+        return [OnboardStep("REST", seconds, 0.0, 0.0, ())]
     if step.mode == "profile":
         return _profile(step, guards)
     if step.mode not in ("current", "voltage"):

@@ -33,6 +33,9 @@ class Samples:
         Interval at which the step is recorded.
     interval_s : ndarray, shape (n, c)
         Time of which each sample tells: since the one before, or since its step began.
+    moves_A, moves_V : ndarray, shape (n, c), or None
+        How far current or voltage must move for a sample to be kept, where a step has its own
+        rule; NaN elsewhere.
     """
 
     unix_time_s: Array
@@ -44,6 +47,8 @@ class Samples:
     cycle: NDArray[np.int64]
     every_s: Array
     interval_s: Array
+    moves_A: Array | None = None
+    moves_V: Array | None = None
 
 
 class Recorder:
@@ -57,15 +62,21 @@ class Recorder:
         Keep a sample when the voltage has moved by this.
     start_s : float
         Unix time at which the run began.
+    current_moves_A : float
+        Keep a sample when the current has moved by this.
     """
 
-    def __init__(self, channels: int, voltage_moves_V: float, start_s: float) -> None:
+    def __init__(
+        self, channels: int, voltage_moves_V: float, start_s: float,
+        current_moves_A: float = np.inf,
+    ) -> None:  # fmt: skip
         self.start_s = start_s
-        self.moves_V = voltage_moves_V
+        self.moves_A, self.moves_V = current_moves_A, voltage_moves_V
         self.net_Ah = np.zeros(channels)
         self.net_Wh = np.zeros(channels)
-        self._kept_s = np.full(channels, -np.inf)
-        self._kept_V = np.full(channels, np.nan)
+        #: time, current and voltage of each channel's last kept sample
+        self._kept = np.full((3, channels), np.nan)
+        self._kept[0] = -np.inf
         self._step = np.full(channels, -1, np.int64)
         #: the last sample of each channel, kept only if the next one begins another step
         self._held = np.zeros((channels, len(ROW)))
@@ -89,9 +100,11 @@ class Recorder:
         was_last = self._has_held & (samples.step[0] != self._step)
         chosen = np.zeros(samples.step.shape, np.uint8)
         _record.choose(
-            np.ascontiguousarray(samples.unix_time_s), np.ascontiguousarray(samples.voltage_V),
-            np.ascontiguousarray(samples.step), np.ascontiguousarray(samples.every_s),
-            self.moves_V, self._kept_s, self._kept_V, self._step, chosen,
+            np.ascontiguousarray(samples.unix_time_s), np.ascontiguousarray(samples.current_A),
+            np.ascontiguousarray(samples.voltage_V), np.ascontiguousarray(samples.step),
+            np.ascontiguousarray(samples.every_s),
+            _rule(samples.moves_A, self.moves_A, chosen.shape),
+            _rule(samples.moves_V, self.moves_V, chosen.shape), self._kept, self._step, chosen,
         )  # fmt: skip
         channel, index = np.nonzero(chosen.T)
         rows = self._rows(samples, index, channel, charge, energy)
@@ -127,3 +140,10 @@ class Recorder:
             return np.zeros((0, len(ROW)))
         self._has_held[channel] = False
         return self._held[[channel]]
+
+
+def _rule(own: Array | None, common: float, shape: tuple[int, ...]) -> Array:
+    """Return each sample's rule: its step's own, or the protocol's."""
+    if own is None:
+        return np.broadcast_to(np.float64(common), shape)
+    return np.where(np.isnan(own), common, own)

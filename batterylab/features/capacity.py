@@ -21,7 +21,8 @@ from batterylab.features.ledger import NEAR_V, Ledger, Stretch
 REPEATS = 3
 WITHIN = 0.03
 #: ends that make a discharge no measurement of capacity
-CUT_SHORT = ("stopped", "at_most", "duration", "capacity")
+CUT_SHORT = ("stopped", "at_most", "duration", "capacity", "energy", "power", "temperature",
+             "dV/dt", "dT/dt")  # fmt: skip
 #: shares of a discharge between which its slope at the full end is read
 TOP = (0.005, 0.015)
 SAME_CURRENT = 0.1

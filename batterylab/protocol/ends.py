@@ -10,7 +10,6 @@ step's start. A condition with `hold_s` must be true in every sample of that tim
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +22,8 @@ Array = NDArray[np.float64]
 ONBOARD = ("voltage_V", "current_A", "power_W", "capacity_Ah", "energy_Wh")
 #: a current is not judged in the first seconds of a step: it may not have risen yet
 SETTLE_s = 5.0
+#: what moves away from its limit is looked at again after this
+LONGEST_LOOK_s = 10.0
 _NEVER = ("soc_percent",)  # `Progress` has turned it into a capacity
 
 
@@ -43,7 +44,8 @@ def needs_host(step: Step) -> bool:
     """Return whether somebody besides such a cycler must watch a step, or set its numbers."""
     return (
         bool(step.rate_of)
-        or step.kind in ("soak", "measure")
+        or step.air is not None
+        or (step.read is not None and step.read.what != "ocv")
         or any(end.of for end in step.ends)
         or any(
             end.then != "fail" and not is_onboard(step, end) for end in (*step.ends, *step.stops)
@@ -121,8 +123,11 @@ class Watch:
             if end.quantity not in _NEVER and not end.of
             and not (skips_onboard and is_onboard(step, end))
         ]  # fmt: skip
+        #: no condition can come true before this many seconds have passed, as far as is known
+        self.soon_s = 1.0 if self.conditions else math.inf
         self._since = [math.nan] * len(self.conditions)
         self._before: dict[str, tuple[Array, Array]] = {}
+        self._last: list[tuple[float, float]] = [(math.nan, math.nan)] * len(self.conditions)
 
     def look(self, block: Block) -> Fired | None:
         """Return the condition that comes first in the next samples, or None.
@@ -133,9 +138,11 @@ class Watch:
         if not len(block.time_s):
             return None
         first: Fired | None = None
+        self.soon_s = math.inf
         for k, (end, is_stop) in enumerate(self.conditions):
             value = self._values(end, block)
             row = self._row(k, end, value, block.time_s)
+            self.soon_s = min(self.soon_s, self._soon(k, end, value, block.time_s))
             if row is not None and (first is None or row < first.row):
                 first = Fired(row, end, float(value[row]), is_stop)
         self._remember(block)
@@ -159,6 +166,30 @@ class Watch:
                 return row
         return None
 
+    def _soon(self, k: int, end: End, value: Array, time_s: Array) -> float:
+        """Return in how many seconds a condition may come true, by the way that it goes.
+
+        What moves at a steady pace is followed to its end, anything else to half of the way.
+        """
+        (before_s, before), now_s, now = self._last[k], float(time_s[-1]), float(value[-1])
+        self._last[k] = now_s, now
+        if not math.isfinite(now):
+            return max(1.0, end.over_s - now_s) if end.over_s else 1.0
+        sign = 1.0 if end.relation == "above" else -1.0
+        gap = sign * (end.value - now)
+        if gap <= 0:
+            since = self._since[k]
+            return max(1.0, end.hold_s - (now_s - since)) if math.isfinite(since) else 1.0
+        if len(value) > 1 and math.isfinite(value[0]):
+            before_s, before = float(time_s[0]), float(value[0])
+        pace = sign * (now - before) / (now_s - before_s) if now_s > before_s else math.nan
+        if not math.isfinite(pace):
+            return 1.0
+        if pace <= 0:
+            return LONGEST_LOOK_s
+        is_steady = end.quantity in ("capacity_Ah", "energy_Wh", "time_s")
+        return max(1.0, math.floor(gap / pace * (1.0 if is_steady else 0.5)))
+
     def _values(self, end: End, block: Block) -> Array:
         """Return the quantity that a condition looks at, sample by sample."""
         if end.quantity == "voltage_V":
@@ -168,7 +199,8 @@ class Watch:
         if end.quantity == "power_W":
             return np.abs(block.current_A * block.voltage_V)
         if end.quantity == "capacity_Ah":
-            return np.abs(block.moved_Ah)
+            half = np.abs(block.current_A) / 7200.0 if end.is_own else 0.0  # the nearest second
+            return np.asarray(np.abs(block.moved_Ah) + half, float)
         if end.quantity == "energy_Wh":
             return np.abs(block.moved_Wh)
         if end.quantity == "temperature_degC":
@@ -231,6 +263,11 @@ def likely_end(
     return best
 
 
-def own_ends(step: Step) -> Sequence[End]:
-    """Return the conditions that end a step as meant."""
-    return [end for end in step.ends if end.quantity not in _NEVER]
+#: what a recording says of a step that a quantity ended
+ENDED_BY = {
+    "voltage_V": "voltage", "current_A": "current", "power_W": "power", "time_s": "duration",
+    "capacity_Ah": "capacity", "energy_Wh": "energy", "soc_percent": "capacity",
+    "temperature_degC": "temperature", "voltage_rate_V_per_s": "dV/dt",
+    "temperature_rate_K_per_s": "dT/dt",
+}  # fmt: skip
+

@@ -201,10 +201,16 @@ class Step:
             if key in always or value != _PLAIN_DEFAULTS[key]
         } | {"is_fixed": self.is_fixed}
 
+    @property
+    def recorded_kind(self) -> str:
+        """The kind that the step table of a recording gives it."""
+        return {"soak": "rest", "measure": "rest", "profile": "other"}.get(self.kind, self.kind)
+
     def head(self) -> dict[str, Any]:
         """Return what the step table of a recording says of it, JSON-able."""
-        names = ("path", "kind", "current_A", "voltage_V", "duration_s", "measure")
-        return {name: _plain_value(getattr(self, name)) for name in names}
+        names = ("path", "current_A", "voltage_V", "duration_s", "measure")
+        plain = {name: _plain_value(getattr(self, name)) for name in names}
+        return {**plain, "kind": self.recorded_kind}
 
 
 @dataclass(frozen=True)

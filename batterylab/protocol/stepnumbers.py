@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 Keys = tuple[str | int, ...]
 #: a measured capacity may be this much above the nominal one before a rate of it is too large
 MOST_SHARE = 1.2
+#: an open-circuit voltage is read at the end of so many seconds without current
+OCV_s = 2
 #: what does not change while no current flows
 MOVED = ("current_A", "power_W", "capacity_Ah", "energy_Wh", "soc_percent")
 
@@ -177,7 +179,8 @@ class StepNumbers:
             count = max(2, round(decades * entry.points_per_decade) + 1)
             ratio = (entry.to_Hz / entry.from_Hz) ** (1 / (count - 1))
             frequencies = tuple(entry.from_Hz * ratio**k for k in range(count))
-        return Step(path, "measure", 0.0, math.nan, max(1, round(entry.at_most_s)), (), "next",
+        seconds = OCV_s if entry.what == "ocv" else max(1, round(entry.at_most_s))
+        return Step(path, "measure", 0.0, math.nan, seconds, (), "next",
                     "rest", stops=self._idle_stops([], ()), measure=entry.as_,
                     read=Read(entry.what, frequencies))  # fmt: skip
 
