@@ -52,6 +52,9 @@ class Attendant:
         self.resolved = resolved
         self.watch = watch
         self.due_s = 0.0
+        self._has_moves = any(
+            step.voltage_moves_V or step.current_moves_A for step in resolved.steps()
+        )
         #: channels that wait for a free sequence
         self.queue: list[ChannelRun] = []
         self._fired: list[tuple[ChannelRun, int, Fired]] = []
@@ -151,7 +154,7 @@ class Attendant:
             if states[number] is CellState.RUNNING:
                 step, elapsed_s = looks[number]
                 run.note_step(step, elapsed_s, log_s)
-            else:
+            elif run.running is None or not run.running.is_ending:
                 self._ended(run, states[number], block, times_s, now_s)
         return block
 
@@ -161,6 +164,8 @@ class Attendant:
         seen: Snapshot = self.frame.driver.snapshot()
         self._check_fresh(len(seen.block.time_ms), now_s)
         run.note_starts(seen.starts_s, seen.ends_s)
+        if run.running is None or run.running.is_ending:
+            return seen.block
         if seen.state is CellState.OK:
             run.note_end(seen.end_s)
         elif seen.state is not CellState.RUNNING:
@@ -220,7 +225,7 @@ class Attendant:
         cycle = np.zeros(shape, np.int64)
         every_s = np.full(shape, self.resolved.every_s)
         interval_s = np.ones(shape)
-        moves_V, moves_A = np.full(shape, np.nan), np.full(shape, np.nan)
+        moves = np.full((2, *shape), np.nan) if self._has_moves else None
         degrees = np.empty(shape[1])
         air = np.empty(shape[1])
         for column, (_, run) in enumerate(frame.members):
@@ -243,20 +248,20 @@ class Attendant:
                 own = running.segment.steps[k]
                 if own.sample_every_s is not None:
                     every_s[inside, column] = own.sample_every_s
-                moves_V[inside, column] = own.voltage_moves_V or np.nan
-                moves_A[inside, column] = own.current_moves_A or np.nan
+                if moves is not None:
+                    moves[:, inside, column] = [[own.current_moves_A or np.nan],
+                                                [own.voltage_moves_V or np.nan]]  # fmt: skip
                 amps, volts = block.current_A[inside, column], block.voltage_V[inside, column]
                 moved_Ah = amps * interval_s[inside, column] / 3600.0
                 fired = running.count(k, Block(
                     times_s[inside] - running.starts_s[k], amps, volts, smooth[inside, column],
-                    running.moved_Ah[k] + np.cumsum(moved_Ah),
-                    running.moved_Wh[k] + np.cumsum(moved_Ah * volts),
+                    moved_Ah, moved_Ah * volts,
                 ))  # fmt: skip
                 if fired is not None:
                     self._fired.append((run, k, fired))
         return Samples(
             times_s, block.current_A, block.voltage_V, smooth, np.broadcast_to(air, shape), step,
-            cycle, every_s, interval_s, moves_A, moves_V,
+            cycle, every_s, interval_s, *(moves if moves is not None else ()),
         )  # fmt: skip
 
     def _stop_beyond_limits(self, samples: Samples, now_s: float, *, is_new: bool) -> None:
@@ -270,6 +275,13 @@ class Attendant:
                 self.frame.driver.make_safe([run.entry.cycler_channel])
                 run.stopped = reason
                 run.note_cut(now_s)
+
+    def end(self, runs: list[ChannelRun], now_s: float) -> None:
+        """End the steps that run on some channels; what follows begins at the next look."""
+        self.frame.driver.make_safe([run.entry.cycler_channel for run in runs])
+        for run in runs:
+            run.note_end(now_s)
+        self.due_s = now_s
 
     def _end_steps(self, now_s: float) -> None:
         """Do what the conditions ask for that came true and that the cycler does not watch."""

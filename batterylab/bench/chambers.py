@@ -27,28 +27,44 @@ class Chambers:
         used = {run.entry.chamber for run in runs}
         self.drivers = {name: driver for name, driver in drivers.items() if name in used}
         self.runs = runs
-        self.wanted_degC = resolved.temperature_degC
-        self.within_K = resolved.within_K
+        #: what the air shall be, by chamber: temperature in °C and tolerance in K
+        self.wanted: dict[str, tuple[float, float]] = {}
+        if resolved.temperature_degC is not None:
+            self.wanted = dict.fromkeys(
+                self.drivers, (resolved.temperature_degC, resolved.within_K)
+            )
+        #: chambers whose air is on its way
+        self.changing: set[str] = set()
         self.air_degC: dict[str, float] = {}
 
     @property
     def are_needed(self) -> bool:
         """Whether the protocol asks for a temperature that a chamber can hold."""
-        return self.wanted_degC is not None and bool(self.drivers)
+        return bool(self.wanted)
 
     def start(self) -> None:
-        """Set the protocol's temperature and start."""
-        for driver in self.drivers.values():
-            driver.set_temperature(self.wanted_degC)
-            driver.start()
+        """Set the protocol's first temperature and start."""
+        for name in self.wanted:
+            self.set(name, *self.wanted[name])
+
+    def set(self, name: str, degC: float, within_K: float) -> None:
+        """Set the temperature of a chamber and start it."""
+        self.wanted[name] = degC, within_K
+        self.changing.add(name)
+        self.drivers[name].set_temperature(degC)
+        self.drivers[name].start()
 
     def far(self) -> list[str]:
         """Return the chambers whose air is not yet within the protocol's tolerance."""
-        wanted = self.wanted_degC
-        if wanted is None:
-            return []
-        return [name for name, driver in self.drivers.items()
-                if abs(driver.read().actual_degC - wanted) > self.within_K]  # fmt: skip
+        return [name for name in self.wanted if not self.has_arrived(name)]
+
+    def has_arrived(self, name: str) -> bool:
+        """Return whether a chamber's air is within tolerance now."""
+        degC, within_K = self.wanted[name]
+        has = abs(self.drivers[name].read().actual_degC - degC) <= within_K
+        if has:
+            self.changing.discard(name)
+        return bool(has)
 
     def read(self) -> dict[str, float]:
         """Return the air's temperature by chamber; air out of tolerance becomes a remark.
@@ -63,9 +79,9 @@ class Chambers:
             self.air_degC[name] = reading.actual_degC
             if reading.has_alarm:
                 raise EnvironmentFailedError(f"{name}: the chamber reports an alarm")
-            wanted = self.wanted_degC
-            if wanted is not None and abs(reading.actual_degC - wanted) > self.within_K:
-                self._remark(name, f"{name}: air out of {self.within_K:g} K")
+            degC, within_K = self.wanted.get(name, (reading.actual_degC, 0.0))
+            if name not in self.changing and abs(reading.actual_degC - degC) > within_K:
+                self._remark(name, f"{name}: air out of {within_K:g} K")
         return self.air_degC
 
     def _remark(self, name: str, remark: str) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +39,6 @@ class Running:
         Energy, current and voltage of each step at its last sample so far.
     fired : Fired or None
         The condition with which the runner ended the last step.
-    soaked_s : float
-        When a chamber's air had arrived; NaN before, and for other steps.
     """
 
     segment: Segment
@@ -52,7 +50,6 @@ class Running:
     is_ending: bool = False
     is_seen: bool = False
     fired: Fired | None = None
-    soaked_s: float = math.nan
     watches: list[Watch] = field(init=False)
     moved_Wh: list[float] = field(init=False)
     last_A: list[float] = field(init=False)
@@ -70,11 +67,20 @@ class Running:
         return self.watches[len(self.starts_s) - 1].soon_s
 
     def count(self, k: int, samples: Block) -> Fired | None:
-        """Take the next samples of step `k`, and return the condition that they meet, if any."""
-        self.moved_Ah[k] = float(samples.moved_Ah[-1])
-        self.moved_Wh[k] = float(samples.moved_Wh[-1])
+        """Take the next samples of step `k`, and return the condition that they meet, if any.
+
+        Charge and energy of `samples` are those of each sample.
+        """
+        before_Ah, before_Wh = self.moved_Ah[k], self.moved_Wh[k]
+        self.moved_Ah[k] = before_Ah + float(samples.moved_Ah.sum())
+        self.moved_Wh[k] = before_Wh + float(samples.moved_Wh.sum())
         self.last_A[k], self.last_V[k] = float(samples.current_A[-1]), float(samples.voltage_V[-1])
-        return self.watches[k].look(samples) if self.watches[k].conditions else None
+        if not self.watches[k].conditions:
+            return None
+        return self.watches[k].look(replace(
+            samples, moved_Ah=before_Ah + np.cumsum(samples.moved_Ah),
+            moved_Wh=before_Wh + np.cumsum(samples.moved_Wh),
+        ))  # fmt: skip
 
     def outcome(self, k: int, length_s: float) -> Outcome:
         """Return how step `k` went."""

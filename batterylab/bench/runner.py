@@ -20,6 +20,7 @@ from batterylab.bench.limits import Watch
 from batterylab.bench.onboard import Guards
 from batterylab.bench.pace import Pacer, at_once
 from batterylab.bench.setup import Bench
+from batterylab.bench.soaks import Soaks
 from batterylab.errors import BatterylabError, EnvironmentFailedError, SafetyStopError
 from batterylab.protocol import Resolved
 
@@ -83,6 +84,7 @@ class Runner:
             Attendant(frame, journal, self.clock, resolved, self.watch) for frame in self.frames
         ]
         self.chambers = Chambers(bench.of_role("chamber"), self.runs, resolved)
+        self.soaks = Soaks(self.attendants, self.chambers, self.runs)
         self.start_s = 0.0
         self.expected_s = resolved.expected_s()
         poll_s = bench.file.poll_s
@@ -110,7 +112,7 @@ class Runner:
                 self._prepare()
                 self._soak()
                 self._begin_all()
-                while any(run.running for run in self.runs):
+                while any(run.running or run.is_active for run in self.runs):
                     self._tick()
                 self.make_safe()
             except BaseException as error:
@@ -157,6 +159,9 @@ class Runner:
                     run.stopped = run.stopped or reason
                     run.note_cut(attendant.frame.last_s)
                     attendant.close(column, index, run)
+                elif run.is_active and self.start_s:
+                    run.stopped = reason
+                    self.journal.event(run.entry.name, "stopped", index=index, reason=reason)
         self.journal.sync()
         if unsafe is not None:
             raise EnvironmentFailedError(
@@ -241,11 +246,13 @@ class Runner:
             self._degrees = self._temperatures()
             self.chambers.read()
             self._poll_s = now_s + self.bench.file.poll_s
+        if is_poll:
+            self.soaks.look(now_s)
         for attendant in self.attendants:
             if now_s >= attendant.due_s or is_poll:
                 attendant.look(now_s, self._degrees, self.chambers.air_degC, is_new=is_poll)
                 attendant.due_s = attendant.next_look(now_s, self._look_s)
-        done = sum(1 for run in self.runs if not run.running)
+        done = sum(1 for run in self.runs if not (run.running or run.is_active))
         self.report({
             "phase": "running",
             "done": min(1.0, (now_s - self.start_s) / self.expected_s),
