@@ -26,6 +26,7 @@ Control Syst. Technol. 27 (2019) 1862, on what a single-particle model's voltage
 import math
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -169,7 +170,9 @@ class SpmCell:
         varies = spread > CONSTANT * self.tables.diffusivity_m2_s.mean(axis=1)
         return bool(varies[0]), bool(varies[1])
 
-    def _kernel(self) -> _spm.Model:
+    @property
+    def kernel_arguments(self) -> tuple[Any, ...]:
+        """What the compiled kernels take of the cell, in their order."""
         t = self.tables
         sphere, tail = sphere_exponentials()
         none = np.zeros((4, 1))
@@ -178,7 +181,7 @@ class SpmCell:
         usual_s = FINE_STEPS_s if any(self.varying) else STEPS_s
         first, growth, most, share = self.steps_s or usual_s
         salt = _salt_line(t) if self.model == "spme" else none
-        return _spm.Model(
+        return (
             _numbers(t),
             np.ascontiguousarray(
                 np.stack([t.potential_V, t.exchange_A_m2, t.entropy_V_K], axis=2)
@@ -188,6 +191,9 @@ class SpmCell:
             np.ascontiguousarray(t.diffusivity_m2_s / middle[:, None]),
             VOLUMES[0], VOLUMES[2], self.thermal == "lumped", first, growth, most, share,
         )  # fmt: skip
+
+    def _kernel(self) -> _spm.Model:
+        return _spm.Model(*self.kernel_arguments)
 
 
 def _sized(t: CellTables, factor: float) -> CellTables:
