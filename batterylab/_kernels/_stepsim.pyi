@@ -10,32 +10,28 @@ class Stepper:
         self,
         numbers: Array,
         curves: Array,
-        t_ref: float,
         electrolyte: Array,
         e_step: float,
-        sphere: Array,
-        tail: float,
-        line_n: Array,
-        line_p: Array,
+        line: Array,
+        d_n: Array,
+        d_p: Array,
         salt: Array,
-        diffusivity: Array,
-        cells_n: int,
-        cells_p: int,
+        d_e: Array,
+        share: Array,
         lumped: bool,
-        first_s: float,
-        growth: float,
-        most_s: float,
     ) -> None: ...
-    def settle(self, parameters: Array, ambient_K: float) -> None: ...
-    def state(self, out: Array) -> int: ...
+    def settle(self, x: float, y: float, kelvin: float) -> None: ...
+    def means(self) -> tuple[float, float]: ...
+    def state(self) -> list[float]: ...
     def save(self) -> bytes: ...
     def restore(self, saved: bytes) -> None: ...
     def follow(
         self,
         mode: int,
         value: Array,
-        limit_V: float,
+        low_V: float,
+        high_V: float,
         most_A: float,
-        lengths_s: float,
+        length_s: float,
         out: Array,
     ) -> None: ...
