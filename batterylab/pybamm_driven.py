@@ -62,6 +62,7 @@ class DrivenCell:
     ) -> None:
         if model not in MODELS:
             raise BatterylabError(f"unknown model {model!r}", hint=f"known: {', '.join(MODELS)}")
+        self._set, self._changes = parameter_set, changes
         self._values = parameter_values(parameter_set)
         kelvin = temperature_degC + 273.15
         self._values.update({
@@ -83,6 +84,31 @@ class DrivenCell:
     @state.setter
     def state(self, state: Any) -> None:
         self._state = state
+
+    def impedance_ohm(self, frequency_Hz: NDArray[np.float64]) -> NDArray[np.complex128]:
+        """Return what `pybamm.EISSimulation` gives for the cell at rest at its mean charge.
+
+        Raises
+        ------
+        BatterylabError
+            If the model is ``dfn``.
+        """
+        from batterylab.pybamm_impedance import reference_impedance
+
+        if self._model == "dfn":
+            raise BatterylabError("no impedance of the dfn", hint="--model spme")
+        values = parameter_values(self._set)
+        values.update(self._changes, check_already_exists=False)
+        degC = self.ambient_degC
+        if self._state is not None:
+            for electrode in ("negative", "positive"):
+                name = f"Average {electrode} particle concentration [mol.m-3]"
+                mean = float(np.ravel(self._state[name].entries)[-1])
+                values[f"Initial concentration in {electrode} electrode [mol.m-3]"] = mean
+            degC = float(self._state["Volume-averaged cell temperature [K]"].entries[-1]) - 273.15
+        return reference_impedance(
+            values, frequency_Hz, None, model=self._model, temperature_degC=degC
+        )
 
     def _of(self, mode: str) -> tuple[Any, Any]:
         """Return discretised model and solver for what is held, with an event at a limit."""

@@ -15,7 +15,7 @@ DIFFERENCE = "X-averaged negative electrode surface potential difference [V]"
 def reference_impedance(
     values: Any,
     frequency_Hz: NDArray[np.float64],
-    soc: float,
+    soc: float | None,
     *,
     model: str = "spme",
     temperature_degC: float = 25.0,
@@ -33,8 +33,8 @@ def reference_impedance(
         Parameters, or the name of a set that PyBaMM ships.
     frequency_Hz : ndarray, shape (n,)
         Above 0.
-    soc : float
-        PyBaMM's `initial_soc`, 0 to 1.
+    soc : float or None
+        PyBaMM's `initial_soc`, 0 to 1; None: the parameters' initial concentrations count.
     model : str
         ``spm`` or ``spme``, with the surface form ``differential``.
     temperature_degC : float

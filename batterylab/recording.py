@@ -53,7 +53,9 @@ COLUMNS: dict[str, ColumnSpec] = {
     ),
 }
 REQUIRED = ("test_time_s", "current_A", "voltage_V", "step_index", "cycle_index")
-KINDS = ("charge", "discharge", "rest", "hold", "pulse", "other")
+KINDS = (
+    "charge", "discharge", "rest", "hold", "pulse", "profile", "soak", "measure", "other",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

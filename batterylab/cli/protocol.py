@@ -25,17 +25,28 @@ def protocol() -> None:
     """List, show, check, simulate and convert protocols; plan a study."""
 
 
-def _cell_type(study: Path | None) -> tuple["CellType", list[Path]]:
-    """Return the study's cell type and protocol folder, or an example's."""
+def _cell_type(
+    study: Path | None, parameters: str = "Chen2020"
+) -> tuple["CellType", list[Path]]:
+    """Return the study's cell type and protocol folder, or those of an example of 5 Ah.
+
+    The example has the voltage window of a parameter set.
+    """
     from batterylab.cells import CellType
     from batterylab.study import Study
 
     if study is not None:
         opened = Study.open(study)
         return opened.cell_type, [opened.protocols_folder]
+    low_V, high_V = 2.5, 4.2
+    if parameters != "Chen2020":
+        from batterylab.fit.celltables import cell_tables
+
+        numbers = cell_tables(parameters).numbers
+        low_V, high_V = numbers["voltage_min_V"], numbers["voltage_max_V"]
     return CellType.model_validate({
         "name": "example", "nominal_capacity": "5 Ah", "rated_capacity": "5 Ah",
-        "voltage": {"min": "2.5 V", "max": "4.2 V"},
+        "voltage": {"min": f"{low_V:g} V", "max": f"{high_V:g} V"},
         "current": {"max_charge": "10 A", "max_discharge": "15 A"},
         "temperature": {"min": "0 degC", "max": "60 degC"}, "chemistry": "NMC",
     }), []  # fmt: skip
@@ -178,8 +189,10 @@ def schema(out: Path | None) -> None:
 @STUDY
 @click.option("--parameters", default="Chen2020", show_default=True,
               help="PyBaMM's parameter set, scaled to the cell type.")
+@click.option("--model", type=click.Choice(["spm", "spme", "dfn"]), default="spme",
+              show_default=True, help="Single particle, with electrolyte, or Doyle-Fuller-Newman.")
 @click.option("--engine", type=click.Choice(["own", "pybamm"]), default="own", show_default=True,
-              help="Our kernel, or PyBaMM's SPMe on a refined mesh.")
+              help="Our kernel, or PyBaMM on a refined mesh.")
 @click.option("--soc", default="30 %", show_default=True, help="State of charge at the start.")
 @click.option("--serial", default="simulated", show_default=True, help="What the cell is called.")
 @click.option("--out", "-o", metavar="ARCHIVE", type=click.Path(path_type=Path),
@@ -188,7 +201,7 @@ def schema(out: Path | None) -> None:
               help="Draw it: .png, .svg or .pdf.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
 def simulate(
-    name: str, study: Path | None, parameters: str, engine: str, soc: str, serial: str,
+    name: str, study: Path | None, parameters: str, model: str, engine: str, soc: str, serial: str,
     out: Path | None, picture: Path | None, as_json: bool,
 ) -> None:
     """Carry protocol P out on a simulated cell: a recording like any other.
@@ -196,7 +209,7 @@ def simulate(
     \b
     Examples:
       batterylab protocol simulate iso_12405_4_hppc --plot hppc.png
-      batterylab protocol simulate gitt --engine pybamm --out archive
+      batterylab protocol simulate gitt --parameters Ecker2015 --engine pybamm --out archive
     """  # noqa: D301
     from batterylab.archive import write
     from batterylab.cli import echo_json
@@ -205,11 +218,13 @@ def simulate(
     from batterylab.protocol.simulate import simulate as carry_out
     from batterylab.quantity import parse_as
 
-    kind, search = _cell_type(study)
+    kind, search = _cell_type(study, parameters)
     resolved = load(name, search).resolve(kind)
     with _share("simulating") as report:
-        recording = carry_out(resolved, parameter_set=parameters, engine=engine, serial=serial,
-                              soc=parse_as(soc, "percent") / 100, report=report)
+        recording = carry_out(
+            resolved, parameter_set=parameters, engine=engine, model=model, serial=serial,
+            soc=parse_as(soc, "percent") / 100, report=report,
+        )  # fmt: skip
     files = [write(recording, out)] if out else []
     if picture:
         from batterylab.report.plot import plot
@@ -249,6 +264,7 @@ def _simulated(recording: "Recording", files: list[Path]) -> dict[str, Any]:
     return {
         "protocol": recording.protocol,
         "engine": provenance["engine"],
+        "model": provenance["model"],
         "parameters": provenance["parameters"],
         "ended": provenance["ended"],
         "remarks": provenance["remarks"],
@@ -271,7 +287,8 @@ def _simulated(recording: "Recording", files: list[Path]) -> dict[str, Any]:
 
 def _echo_simulated(data: dict[str, Any]) -> None:
     click.echo(f"{data['protocol']}: {data['duration_h']:.1f} h, {len(data['steps'])} steps, "
-               f"{data['rows']} rows, {data['engine']} engine, {data['parameters']}")
+               f"{data['rows']} rows, {data['engine']} engine, {data['model']}, "
+               f"{data['parameters']}")
     for feature in data["features"]:
         click.echo(f"  {feature['feature']:<28} {feature['value']:.5g} {feature['unit']}")
     for text in [*data["remarks"], *data["files"]]:

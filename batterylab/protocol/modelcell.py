@@ -82,7 +82,8 @@ class ModelCell:
         """Return the open-circuit potential of the negative (0) or positive (1) electrode in V."""
         t = self.tables
         grid = np.linspace(0.0, 1.0, t.potential_V.shape[1])
-        curve = t.potential_V[electrode] + (degC + ZERO_K - t.temperature_K) * t.entropy_V_K[electrode]
+        warm_K = degC + ZERO_K - t.temperature_K
+        curve = t.potential_V[electrode] + warm_K * t.entropy_V_K[electrode]
         return float(np.interp(stoichiometry, grid, curve))
 
     def stoichiometries(self, voltage_V: float, degC: float = 25.0) -> tuple[float, float]:
@@ -140,15 +141,32 @@ class ModelCell:
                 hint="--model spm, or --engine pybamm",
             )
         spread = [d / d[len(d) // 2] for d in t.diffusivity_m2_s]
-        lines = [d if np.ptp(d) > CONSTANT else np.ones(1) for d in spread]
+        d_n, d_p = (np.ascontiguousarray(d if np.ptp(d) > CONSTANT else np.ones(1)) for d in spread)
         salt, share = self._salt() if self.model == "spme" else (np.zeros((3, 1)), np.ones(1))
         curves = np.array([*t.potential_V, *t.entropy_V_K,
                            *np.log(np.maximum(t.exchange_A_m2, 1e-8))])  # fmt: skip
         return _stepsim.Stepper(
             self._numbers(), curves, np.array([t.conductivity_S_m, t.chi]), t.concentration_step,
-            shells(), *(np.ascontiguousarray(line) for line in lines), salt,
+            shells(), d_n, d_p, salt,
             np.ascontiguousarray(t.salt_diffusivity_m2_s), share, self.is_lumped,
         )  # fmt: skip
+
+    def impedance_ohm(
+        self, frequency_Hz: Array, stoichiometries: tuple[float, float], degC: float
+    ) -> NDArray[np.complex128]:
+        """Return the impedance in equilibrium at two stoichiometries and a temperature."""
+        from batterylab.fit.impedancespme import EIS_NAMES, EisCell, cell_impedance
+
+        model = "spm" if self.model == "spm" else "spme"
+        cell = EisCell(cell_tables(self.parameter_set, degC + ZERO_K), model, self.area_factor)
+        values = dict(zip(EIS_NAMES, cell.start, strict=True))
+        truth = self.truth
+        values["negative_capacity_Ah"], values["positive_capacity_Ah"] = self.capacities_Ah
+        values["x_start"], values["y_start"] = stoichiometries
+        values["contact_ohm"] = truth.contact_ohm
+        values["log_negative_time"] -= np.log(truth.negative_diffusivity)
+        values["log_positive_time"] -= np.log(truth.positive_diffusivity)
+        return cell_impedance(cell, frequency_Hz, np.array(list(values.values())))[0]
 
     def _numbers(self) -> Array:
         """Return the kernel's constants, in its order."""

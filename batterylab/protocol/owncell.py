@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,7 @@ class OwnEngine:
         voltage_limits_V: tuple[float, float],
     ) -> None:
         self.limits_V = voltage_limits_V
+        self._model = cell
         self._cell = cell.stepper()
         self._cell.settle(*stoichiometries, ambient_degC + ZERO_K)
         self._ways: dict[tuple[Step, float | None], list[_Way]] = {}
@@ -80,15 +82,21 @@ class OwnEngine:
             if np.allclose(begins, way.begins, SAME_rtol, SAME_atol):
                 self._cell.restore(way.ends)
                 return way.trace
-        trace = self._follow(step, Judge(step, self.limits_V, stop_after_Ah))
+        trace = self._follow(step, stop_after_Ah)
         ways.append(_Way(begins, self._cell.save(), trace))
         del ways[:-MEMORY]
         return trace
 
+    def impedance_ohm(self, frequency_Hz: Array) -> NDArray[np.complex128]:
+        """Return the impedance of the cell, taken to be in equilibrium at its mean charge."""
+        degC = self._cell.temperature_K - ZERO_K
+        return self._model.impedance_ohm(frequency_Hz, self._cell.means(), degC)
+
     def _state(self) -> Array:
         return np.array(self._cell.state())
 
-    def _follow(self, step: Step, judge: Judge) -> Trace:
+    def _follow(self, step: Step, stop_after_Ah: float | None) -> Trace:
+        judge = Judge(step, self.limits_V, stop_after_Ah)
         if step.mode == "rest" and not judge.watches:
             return self._rest(step, judge)
         mode, values, low_V, high_V, most_A = _driven(step, self.limits_V)
@@ -119,7 +127,7 @@ class OwnEngine:
         lengths = np.diff(times, prepend=0.0)
         rows = np.empty((len(times), 3))
         edges = [0, *(np.flatnonzero(np.diff(lengths)) + 1).tolist(), len(times)]
-        for first, end in zip(edges, edges[1:], strict=False):
+        for first, end in pairwise(edges):
             block = np.empty((end - first, 3))
             self._cell.follow(REST, np.zeros(end - first), -FAR_V, FAR_V, FAR_A,
                               float(lengths[first]), block)  # fmt: skip

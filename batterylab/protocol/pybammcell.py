@@ -135,6 +135,10 @@ class PybammEngine:
             self._follow(step, int(times[last - 1]))
         return trace_of(times[:last], columns[:last], verdict)
 
+    def impedance_ohm(self, frequency_Hz: Array) -> NDArray[np.complex128]:
+        """Return the impedance of the cell, taken to be in equilibrium at its mean charge."""
+        return self.model.impedance_ohm(frequency_Hz)
+
     def _follow(self, step: Step, longest_s: int) -> _Parts:
         """Drive the step until its time, or until the voltage or current that ends it."""
         parts = _Parts()

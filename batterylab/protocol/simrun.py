@@ -53,7 +53,8 @@ class Run:
     rows : list of StepRow
         The steps, after `go`.
     readings : list of dict
-        What `measure` steps read: ``step_index``, ``what``, ``measure`` and the values.
+        What `measure` steps read: ``step_index``, ``what``, ``measure`` and the value or, for a
+        spectrum, the rows that hold it.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Run:
         self.rows: list[StepRow] = []
         self.readings: list[dict[str, Any]] = []
         self._kept: list[Array] = []
+        self._spectra: list[tuple[int, Array, NDArray[np.complex128]]] = []
         self._plans: list[tuple[Step, int, float, Trace]] = []
 
     def go(self) -> None:
@@ -131,8 +133,10 @@ class Run:
         else:
             frequency_Hz = np.array(step.read.frequency_Hz)
             ohms = self.engine.impedance_ohm(frequency_Hz)
-            reading |= {"frequency_Hz": frequency_Hz.tolist(), "real_ohm": ohms.real.tolist(),
-                        "imaginary_ohm": ohms.imag.tolist()}  # fmt: skip
+            if step.read.what == "ac_resistance":
+                reading |= {"frequency_Hz": frequency_Hz[0], "resistance_ohm": ohms[0].real}
+            else:
+                self._spectra.append((len(self._plans) - 1, frequency_Hz, ohms))
         self.readings.append(reading)
 
     def _note(self, step: Step, cycle: int, trace: Trace) -> None:
@@ -147,6 +151,7 @@ class Run:
                     np.full(shape, self.engine.ambient_degC),
                     np.full(shape, len(self._plans)), np.full(shape, cycle),
                     np.full(shape, every_s),
+                    np.diff(trace.time_s, prepend=0.0)[:, None],
                 )
             )
         )  # fmt: skip
@@ -155,14 +160,26 @@ class Run:
         self.report(min(1.0, self.now_s / self.expected_s))
 
     def columns(self) -> dict[str, NDArray[Any]]:
-        """Return the recording's columns."""
+        """Return the recording's columns; the rows of a spectrum follow its step's others."""
         from batterylab.bench.journal import ROW
 
-        return {
-            name: self._kept[0][:, k].astype("<i4" if name.endswith("_index") else "<f8")
-            for k, name in enumerate(ROW)
+        names = {name: k for k, name in enumerate(ROW)}
+        rows, extra = self._kept[0], np.full((len(self._kept[0]), 3), np.nan)
+        for step, frequency_Hz, ohms in self._spectra:
+            place = int(np.searchsorted(rows[:, names["step_index"]], step, side="right"))
+            copies = np.repeat(rows[place - 1 : place], len(ohms), axis=0)
+            values = np.column_stack([frequency_Hz, ohms.real, ohms.imag])
+            rows = np.concatenate([rows[:place], copies, rows[place:]])
+            extra = np.concatenate([extra[:place], values, extra[place:]])
+        found = {
+            name: rows[:, k].astype("<i4" if name.endswith("_index") else "<f8")
+            for name, k in names.items()
             if k > 0
         }
+        if self._spectra:
+            keys = ("frequency_Hz", "impedance_real_ohm", "impedance_imaginary_ohm")
+            found |= dict(zip(keys, extra.T.copy(), strict=True))
+        return found
 
     def _step_rows(self) -> list[StepRow]:
         index = self.columns()["step_index"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from batterylab.cells import CellType
 from batterylab.errors import BatterylabError
 from batterylab.protocol import Resolved
-from batterylab.protocol.simrun import ROOM_degC, Engine, Run
+from batterylab.protocol.simrun import Engine, ROOM_degC, Run
 from batterylab.recording import Recording
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def make_engine(
         raise BatterylabError(f"unknown engine {name!r}", hint=f"known: {', '.join(ENGINES)}")
     if not 0.0 <= soc <= 1.0:
         raise BatterylabError(f"the state of charge {100 * soc:g} % is none", hint="0 % to 100 %")
+    if model not in MODELS:
+        raise BatterylabError(f"unknown model {model!r}", hint=f"known: {', '.join(MODELS)}")
     if name == "own" and model == "dfn":
         raise BatterylabError("our own engine has no dfn", hint="--engine pybamm, or --model spme")
     kind = resolved.cell_type

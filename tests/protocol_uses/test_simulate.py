@@ -14,7 +14,8 @@ from batterylab.features import features_of
 from batterylab.protocol import load
 from batterylab.protocol.convert import convert
 from batterylab.protocol.owncell import OwnEngine
-from batterylab.protocol.simulate import rest_times, simulate
+from batterylab.protocol.simulate import simulate
+from batterylab.protocol.trace import rest_times
 
 CELL = {
     "name": "x", "nominal_capacity": "5 Ah", "rated_capacity": "4.9 Ah",
@@ -59,11 +60,17 @@ def moved_Ah(recording, step):
     return float(charge[step.last_row] - before)
 
 
-@pytest.mark.parametrize(("degC", "capacity_Ah"), [(25, 5.0), (10, 2.5), (45, 5.0)])
-def test_both_engines_agree_to_2_mV_and_a_thousandth(tmp_path, degC, capacity_Ah):
+@pytest.mark.parametrize(
+    ("parameter_set", "degC", "capacity_Ah"),
+    [("Chen2020", 25, 5.0), ("Chen2020", 10, 2.5), ("Chen2020", 45, 5.0), ("Ecker2015", 10, 5.0),
+     ("Ecker2015", 25, 0.2), ("Ecker2015", 45, 5.0)],
+)  # fmt: skip
+def test_both_engines_agree_to_2_mV_and_a_thousandth(tmp_path, parameter_set, degC, capacity_Ah):
     size = dict.fromkeys(("nominal_capacity", "rated_capacity"), f"{capacity_Ah} Ah")
     plan = resolved(tmp_path, EVERYTHING.replace("25 degC", f"{degC} degC"), **size)
-    ours, theirs = (simulate(plan, engine=engine) for engine in ("own", "pybamm"))
+    ours, theirs = (
+        simulate(plan, parameter_set=parameter_set, engine=engine) for engine in ("own", "pybamm")
+    )
     assert ours.provenance["ended"] == theirs.provenance["ended"] == "complete"
     assert [s.ended_by for s in ours.steps] == [s.ended_by for s in theirs.steps]
     for a, b in zip(ours.steps, theirs.steps, strict=True):
@@ -143,7 +150,9 @@ def test_a_full_cell_can_be_charged_in_both_engines(tmp_path):
     ("options", "message"),
     [
         ({"parameter_set": "Chen202"}, "did you mean 'Chen2020'"),
-        ({"parameter_set": "Ecker2015"}, "has no constant"),
+        ({"parameter_set": "Xu2019"}, "no lithium-ion full cell"),
+        ({"model": "dfn"}, "--engine pybamm"),
+        ({"model": "p2d"}, "known: spm, spme, dfn"),
         ({"engine": "theirs"}, "known: own, pybamm"),
         ({"soc": 1.2}, "120 %"),
     ],
@@ -152,6 +161,13 @@ def test_what_cannot_be_simulated_is_said(tmp_path, options, message):
     with pytest.raises(BatterylabError) as caught:
         simulate(resolved(tmp_path, EVERYTHING), **options)
     assert message in str(caught.value)
+
+
+def test_a_window_that_the_set_cannot_have_is_said(tmp_path):
+    plan = resolved(tmp_path, EVERYTHING, voltage={"min": "2.5 V", "max": "5.9 V"})
+    with pytest.raises(BatterylabError, match=r"cannot reach 5\.9 V") as caught:
+        simulate(plan)
+    assert "its window is 2.5 to 4.2 V" in (caught.value.hint or "")
 
 
 CYCLES = HEAD + """\
