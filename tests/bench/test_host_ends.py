@@ -54,7 +54,7 @@ def test_ends_branches_and_shares_of_measures(bench_of):
             ("steps[10].else[0]", "rest", "temperature"),
         ]  # fmt: skip
         columns = recording.columns
-        first, rest, half, own, branch, ocv, profile, held, _ = (s.rows for s in steps)
+        first, rest, half, own, _, ocv, profile, held, _ = (s.rows for s in steps)
         volts, net_Ah, net_Wh = (columns[n] for n in ("voltage_V", "net_capacity_Ah",
                                                       "net_energy_Wh"))  # fmt: skip
         assert 3.7495 <= volts[first][-1] < 3.78
@@ -166,7 +166,7 @@ def test_a_stop_that_finishes_leaves_a_valid_recording_with_a_remark(bench_of):
     bench = bench_of(FINISH, cells=1, poll_s=10.0)
     channel = next(iter(bench.study.log.occupied()))
     bench.when(400, lambda: heat(bench.world, channel))
-    ((path, why),) = run_study(bench.study, "ann")
+    ((_, why),) = run_study(bench.study, "ann")
     assert why == ""
     (recording,) = sealed(bench.study).values()
     assert [s.ended_by for s in recording.steps] == ["duration", "temperature"]
