@@ -3,11 +3,13 @@
 from pathlib import Path
 
 from batterylab.bench.benchfile import BenchFile
-from batterylab.drivers.catalogue import spec
+from batterylab.drivers.catalogue import driver_class, spec
 from batterylab.protocol.check import Abilities, Cycler
 
 ONBOARD_MODES = frozenset({"current", "voltage", "profile"})
-STEPPED_MODES = frozenset({"current", "voltage"})
+STEPPED_MODES = frozenset({"current", "voltage", "profile"})
+#: what a supply holds whose current can be set anew while it flows
+STEERED_MODES = frozenset({"power", "resistance", "power profile"})
 
 
 def abilities(file: BenchFile) -> Abilities:
@@ -23,10 +25,13 @@ def abilities(file: BenchFile) -> Abilities:
     for name in dict.fromkeys(channel.cycler for channel in channels):
         model = spec(file.instruments[name].model)
         is_stepped = model.role == "host_stepped"
+        modes = STEPPED_MODES if is_stepped else ONBOARD_MODES
+        if is_stepped and driver_class(model).changes_while_on:
+            modes |= STEERED_MODES
         cyclers.append(
             Cycler(
                 name, _range(model.ranges.get("current_A")), _range(model.ranges.get("voltage_V")),
-                is_stepped, STEPPED_MODES if is_stepped else ONBOARD_MODES,
+                is_stepped, modes, file.instruments[name].sample_s if is_stepped else 1.0,
             )
         )  # fmt: skip
     return Abilities(

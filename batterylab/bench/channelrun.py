@@ -29,6 +29,9 @@ class Running:
         Charge of each step so far.
     ends_s : list of float
         Ends of steps, where they are known; else a step ends where the next one starts.
+    begins_s : list of float
+        When current began anew, on a supply that the host steps: with each step, and with each
+        point of a profile.
     end_s : float
         End of the segment, once known.
     is_ending, is_seen : bool
@@ -46,6 +49,7 @@ class Running:
     first_index: int
     moved_Ah: list[float]
     ends_s: list[float] = field(default_factory=list)
+    begins_s: list[float] = field(default_factory=list)
     end_s: float = math.inf
     is_ending: bool = False
     is_seen: bool = False
@@ -204,8 +208,10 @@ class ChannelRun:
     def note_starts(self, starts_s: Sequence[float], ends_s: Sequence[float]) -> None:
         """Take the exact times of the steps from a supply that the host steps."""
         if self.running is not None and starts_s:
-            self.running.starts_s = list(starts_s)
-            self.running.ends_s = list(ends_s[: len(starts_s) - 1])
+            most = len(self.running.segment.steps)  # the points of a profile are one step
+            self.running.begins_s = list(starts_s)
+            self.running.starts_s = list(starts_s[:most])
+            self.running.ends_s = list(ends_s[: len(self.running.starts_s) - 1])
 
     def note_cut(self, end_s: float) -> None:
         """Learn that the segment ended before its last step."""

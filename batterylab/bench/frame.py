@@ -82,8 +82,12 @@ class Frame:
             )
         self.slots.clear()
         for slot, segment in enumerate(segments[: self.slots_there_are], 1):
-            self.driver.load_sequence(slot, compile_segment(segment, guards))
+            self._load(slot, segment)
             self.slots[segment.key] = slot
+
+    def _load(self, slot: int, segment: Segment) -> None:
+        steps = compile_segment(segment, self.guards, is_stepped=self.is_stepped)
+        self.driver.load_sequence(slot, steps)
 
     def calibrate(self, now_s: float, resolved: Resolved) -> None:
         """Learn how the frame's clock relates to the bench's, and begin to count.
@@ -165,7 +169,7 @@ class Frame:
             slot = next(iter([*free, *idle]), None)
             if slot is None:
                 return None
-            self.driver.load_sequence(slot, compile_segment(segment, self.guards))
+            self._load(slot, segment)
             self.slots = {other: n for other, n in self.slots.items() if n != slot}
         self.slots[key] = slot
         return slot
@@ -216,7 +220,7 @@ class SteppedFrame(Frame):
             return np.zeros(len(times_s))
         before = np.concatenate([[self.sample_s], times_s[:-1]])
         self.sample_s = float(times_s[-1])
-        starts = np.array(run.running.starts_s)
+        starts = np.array(run.running.begins_s or run.running.starts_s)
         began = starts[np.maximum(np.searchsorted(starts, times_s, side="left") - 1, 0)]
         return np.asarray(np.maximum(times_s - np.maximum(before, began), 0.0), float)
 

@@ -36,7 +36,9 @@ class Guards:
     voltage_V: tuple[float, float]
 
 
-def compile_segment(segment: Segment, guards: Guards) -> list[OnboardStep]:
+def compile_segment(
+    segment: Segment, guards: Guards, *, is_stepped: bool = False
+) -> list[OnboardStep]:
     """Return a segment's steps as the cycler carries them out.
 
     Parameters
@@ -45,6 +47,9 @@ def compile_segment(segment: Segment, guards: Guards) -> list[OnboardStep]:
         From `batterylab.protocol.Progress`.
     guards : Guards
         Become tests that fail.
+    is_stepped : bool
+        Whether the host steps the supply: then it holds powers and resistances as well, and
+        profiles need no whole seconds.
 
     Returns
     -------
@@ -57,24 +62,27 @@ def compile_segment(segment: Segment, guards: Guards) -> list[OnboardStep]:
     BatterylabError
         If a step holds something else than a current or a voltage.
     """
-    return [made for step in segment.steps for made in _compile(step, guards)]
+    return [made for step in segment.steps for made in _compile(step, guards, is_stepped)]
 
 
-def _compile(step: Step, guards: Guards) -> list[OnboardStep]:
+def _compile(step: Step, guards: Guards, is_stepped: bool) -> list[OnboardStep]:
     if step.mode == "rest":
         seconds = step.duration_s + (math.ceil(step.air.arrive_s) if step.air else 0)
         return [OnboardStep("REST", seconds, 0.0, 0.0, ())]
     if step.mode == "profile":
-        return _profile(step, guards)
+        return _profile(step, guards, is_stepped)
+    made = _driven(step, guards, step.current_A, step.duration_s)
+    if step.mode in ("power", "resistance") and is_stepped:
+        return [replace(made, control=step.mode, level=step.level)]
     if step.mode not in ("current", "voltage"):
         raise BatterylabError(
             f"{step.path}: the cycler holds no constant {step.mode}",
             hint="a rate, or a host-stepped supply",
         )
-    return [_driven(step, guards, step.current_A, step.duration_s)]
+    return [made]
 
 
-def _driven(step: Step, guards: Guards, amps: float, seconds: int) -> OnboardStep:
+def _driven(step: Step, guards: Guards, amps: float, seconds: float) -> OnboardStep:
     charges = amps > 0
     limit_V = step.voltage_V
     tests = [
@@ -85,7 +93,7 @@ def _driven(step: Step, guards: Guards, amps: float, seconds: int) -> OnboardSte
     if step.ends_at_voltage and not charges:
         limit_V = max(limit_V - BEYOND_V, guards.voltage_V[0])
     if not step.is_fixed:
-        tests.append(OnboardTest("CURR_GE", 0.0, "AT", seconds, "FAIL"))
+        tests.append(OnboardTest("CURR_GE", 0.0, "AT", step.duration_s, "FAIL"))
     return OnboardStep("CHARGE" if charges else "DISCHARGE", seconds, abs(amps), limit_V,
                        tuple(tests))  # fmt: skip
 
@@ -102,21 +110,29 @@ def _test(step: Step, end: End) -> OnboardTest:
     )  # fmt: skip
 
 
-def _profile(step: Step, guards: Guards) -> list[OnboardStep]:
-    """Return a profile of currents, one step a point."""
+def _profile(step: Step, guards: Guards, is_stepped: bool) -> list[OnboardStep]:
+    """Return a profile, one step a point."""
     points = step.points
-    if points is None or points.quantity != "current_A":
+    is_power = points is not None and points.quantity == "power_W"
+    if points is None or (is_power and not is_stepped):
         raise BatterylabError(f"{step.path}: the cycler follows no profile of power",
                               hint="a profile of current, or a host-stepped supply")  # fmt: skip
     edges = [*points.time_s, points.length_s]
-    if any(edge != round(edge) for edge in edges):
+    if not is_stepped and any(edge != round(edge) for edge in edges):
         raise BatterylabError(f"{step.path}: the cycler steps by whole seconds",
                               hint="times of whole seconds, or a host-stepped supply")  # fmt: skip
-    pieces = zip(points.value, edges[:-1], edges[1:], strict=True)
-    return [_point(step, guards, value, round(end - begin)) for value, begin, end in pieces]
+    made = []
+    for value, begin, end in zip(points.value, edges[:-1], edges[1:], strict=True):
+        seconds = end - begin if is_stepped else round(end - begin)
+        amps = math.copysign(step.current_A, value) if is_power and value else value
+        point = _point(step, guards, amps, seconds)
+        if is_power and value:
+            point = replace(point, control="power", level=abs(value))
+        made.append(point)
+    return made
 
 
-def _point(step: Step, guards: Guards, amps: float, seconds: int) -> OnboardStep:
+def _point(step: Step, guards: Guards, amps: float, seconds: float) -> OnboardStep:
     """Return one point; its voltage is the cell's, where the cycler holds until the host acts."""
     if amps == 0:
         return OnboardStep("REST", seconds, 0.0, 0.0, ())

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from batterylab.bench.clock import Clock
+from batterylab.bench.steptests import TICK_s, fires, is_due, measured, wanted_A
 from batterylab.drivers.roles import (
     CellReport,
     CellState,
@@ -22,7 +23,6 @@ from batterylab.drivers.roles import (
     Identity,
     LogBlock,
     OnboardStep,
-    OnboardTest,
     Protections,
 )
 from batterylab.errors import BatterylabError, EnvironmentFailedError, SafetyStopError
@@ -36,8 +36,8 @@ NEAR_V = 0.1
 #: longest wait for the thread that is talking to the supply
 BUSY_s = 15.0
 SLOTS = 1000
-#: times are told to the millisecond
-TICK_s = 1e-3
+#: a power or resistance is corrected when its current is off by this share
+STEER = 2e-4
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,9 @@ class _Course:
     last_V: float = math.nan
     before_s: float = 0.0
     step_Ah: float = 0.0
+    step_Wh: float = 0.0
     total_Ah: float = 0.0
+    set_A: float = 0.0
 
     @property
     def step(self) -> OnboardStep:
@@ -228,18 +230,33 @@ class Stepper:
     def _begin(self, course: _Course) -> None:
         """Set the course's next step, and switch the output on."""
         step = course.steps[len(course.starts_s)]
+        course.set_A = step.current_A
+        if step.control != "current":
+            course.set_A = self._first_A(step, course.last_V)
         goes_on = self.driver.set(
-            step.mode, step.current_A, step.voltage_V, step.duration_s + AFTER_s
+            step.mode, course.set_A, step.voltage_V, step.duration_s + AFTER_s
         )
         if not self.driver.wants_on:
             self.driver.output(True)
         now_s = self.clock.now()
         start_s = course.last_s if goes_on and math.isfinite(course.last_s) else now_s
-        course.step_Ah = course.before_s = 0.0
+        course.step_Ah = course.step_Wh = course.before_s = 0.0
         with self._memory:
             course.starts_s.append(start_s)
         course.last_s = start_s
         self._plan(course, now_s)
+
+    def _first_A(self, step: OnboardStep, volts: float) -> float:
+        """Return the current with which a power or a resistance begins.
+
+        Where no sample told the voltage yet, it is the smallest that the cell may ask for: the
+        first sample corrects it.
+        """
+        if not math.isfinite(volts):
+            held = self.protections
+            low, high = held.voltage_min_V or math.nan, held.voltage_max_V or math.nan
+            volts = high if step.control == "power" else low
+        return wanted_A(step, volts)
 
     def _plan(self, course: _Course, now_s: float) -> None:
         """Decide when the next sample is due: on the grid, and at the end of the step."""
@@ -270,6 +287,7 @@ class Stepper:
             and not self.driver.is_on()  # fmt: skip
         moved_Ah = amps * (now_s - course.last_s) / 3600.0
         course.step_Ah += moved_Ah
+        course.step_Wh += moved_Ah * volts
         course.total_Ah += moved_Ah
         near_V, course.last_V = course.last_V, volts
         with self._memory:
@@ -299,8 +317,8 @@ class Stepper:
         elapsed_s = course.last_s - course.starts_s[-1]
         before_s, course.before_s = course.before_s, elapsed_s
         for test in step.tests if step.mode != "REST" else ():
-            value = _measured(test, volts, amps, course.step_Ah)
-            if not (_is_due(test, before_s, elapsed_s) and _fires(test, value)):
+            value = measured(test, volts, amps, course.step_Ah, course.step_Wh)
+            if not (is_due(test, before_s, elapsed_s) and fires(test, value)):
                 continue
             if test.action == "NEXT":
                 self._next(course)
@@ -316,7 +334,19 @@ class Stepper:
         if is_moved or elapsed_s >= step.duration_s - TICK_s:
             self._next(course)
         else:
+            self._steer(course, volts)
             self._plan(course, course.last_s)
+
+    def _steer(self, course: _Course, volts: float) -> None:
+        """Set the current anew where a power or a resistance is held."""
+        step = course.step
+        if step.control == "current":
+            return
+        amps = wanted_A(step, volts)
+        if abs(amps - course.set_A) > STEER * amps:
+            left_s = step.duration_s - (course.last_s - course.starts_s[-1])
+            self.driver.set(step.mode, amps, step.voltage_V, left_s + AFTER_s)
+            course.set_A = amps
 
     def _next(self, course: _Course) -> None:
         with self._memory:
@@ -489,24 +519,3 @@ class _Held:
     def __exit__(self, *_: object) -> None:
         self._lock.release()
 
-
-def _measured(test: OnboardTest, volts: float, amps: float, step_Ah: float) -> float:
-    """Return what a test looks at; current, power and charge as magnitudes."""
-    quantity = test.kind.rpartition("_")[0]
-    values = {"VOLT": volts, "CURR": abs(amps), "POWER": abs(amps * volts), "AMPH": abs(step_Ah)}
-    if quantity not in values:
-        raise BatterylabError(f"a supply stepped by the host knows no test {test.kind}")
-    return values[quantity]
-
-
-def _fires(test: OnboardTest, value: float) -> bool:
-    return value >= test.value if test.kind.endswith("_GE") else value <= test.value
-
-
-def _is_due(test: OnboardTest, before_s: float, elapsed_s: float) -> bool:
-    """Say whether a test counts at this sample; ``AT`` counts once, at the first one after."""
-    if test.when == "AT":
-        return before_s < test.time_s <= elapsed_s + TICK_s
-    if test.when == "AFTER":
-        return elapsed_s >= test.time_s
-    return elapsed_s <= test.time_s

@@ -193,7 +193,14 @@ def _is_figure(value: Any) -> bool:
     return is_number and math.isfinite(value) and value >= 0
 
 
-def _driver_class(known: ModelSpec) -> Any:
+def driver_class(known: ModelSpec) -> Any:
+    """Return the class that drives a model.
+
+    Raises
+    ------
+    BatterylabError
+        If there is none.
+    """
     module, _, attribute = known.driver.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
@@ -225,9 +232,9 @@ def open_instrument(name: str, model: str, address: str, serial: str, clock: Clo
         If it does not answer, or is another one.
     """
     known = spec(model)
-    driver_class = _driver_class(known)
+    made_of = driver_class(known)
     link = Link(name, address, known.link, clock)
-    driver = driver_class(link, known)
+    driver = made_of(link, known)
     try:
         identity = driver.identity()
         said = f"{identity.maker},{identity.model},{identity.serial},{identity.firmware}"

@@ -57,13 +57,20 @@ class OnboardStep:
         It ends then at the latest.
     current_A, voltage_V : float
         Magnitude of the current, and the voltage that is not passed.
+    control : str
+        ``current``; or ``power`` or ``resistance``, which a supply holds that the host steps: at
+        each sample the current is set anew, up to `current_A`.
+    level : float
+        In W or ohm.
     """
 
     mode: str
-    duration_s: int
+    duration_s: float
     current_A: float
     voltage_V: float
     tests: tuple[OnboardTest, ...] = ()
+    control: str = "current"
+    level: float = 0.0
 
 
 class CellState(IntEnum):

@@ -88,7 +88,7 @@ def test_the_file_is_complete(model):
 @pytest.mark.parametrize("model", MODELS)
 def test_the_driver_fills_its_role(model):
     spec = catalogue.spec(model)
-    driver = catalogue._driver_class(spec)
+    driver = catalogue.driver_class(spec)
     for name, wanted in wanted_methods(ROLES[spec.role]).items():
         method = getattr(driver, name, None)
         assert callable(method), f"{driver.__name__} lacks {name}"
@@ -98,7 +98,7 @@ def test_the_driver_fills_its_role(model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_driver_is_documented(model):
-    driver = catalogue._driver_class(catalogue.spec(model))
+    driver = catalogue.driver_class(catalogue.spec(model))
     assert inspect.getdoc(inspect.getmodule(driver))
     assert "__doc__" in vars(driver) and driver.__doc__
     for name, member in inspect.getmembers(driver, inspect.isfunction):
@@ -108,7 +108,7 @@ def test_the_driver_is_documented(model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_driver_knows_nothing_of_the_simulation_nor_of_protocols(model):
-    source = inspect.getsource(inspect.getmodule(catalogue._driver_class(catalogue.spec(model))))
+    source = inspect.getsource(inspect.getmodule(catalogue.driver_class(catalogue.spec(model))))
     assert not re.search(r"^\s*(from|import) batterylab\.(simulated|protocol)", source, re.M)
     assert "time.sleep" not in source, "waits go through the clock"
 

@@ -265,7 +265,7 @@ READINGS = {
 @settings(max_examples=400, deadline=None)
 def test_no_reply_becomes_a_wrong_number_or_a_crash(model, reply):
     spec = catalogue.spec(model)
-    driver = catalogue._driver_class(spec)(Parrot(spec.link, reply), spec)
+    driver = catalogue.driver_class(spec)(Parrot(spec.link, reply), spec)
     driver.channels, driver.mode = [101], "CHARGE"
     try:
         figures = READINGS[model](driver)
