@@ -80,6 +80,17 @@ class Supplier(_Part):
         return self
 
 
+def _with_units(data: Any, *keys: str) -> Any:
+    """Return the entry with the values of `keys` as numbers in the unit of its feature."""
+    if not isinstance(data, dict) or not isinstance(data.get("feature"), str):
+        return data
+    parsed = dict(data)
+    for key in keys:
+        if parsed.get(key) is not None:
+            parsed[key] = limit_value(data["feature"], parsed[key])
+    return parsed
+
+
 class Limit(_Part):
     """An acceptance limit on a feature, in the unit of the feature's name."""
 
@@ -87,17 +98,15 @@ class Limit(_Part):
     lower: float | None = None
     upper: float | None = None
     decision_rule: Literal["simple", "guarded acceptance", "guarded rejection"] = "simple"
+    target: float | None = None
+    distribution: Literal[
+        "auto", "normal", "lognormal", "weibull", "gamma", "pearson3"
+    ] = "auto"
 
     @model_validator(mode="before")
     @classmethod
     def _units(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or not isinstance(data.get("feature"), str):
-            return data
-        parsed = dict(data)
-        for side in ("lower", "upper"):
-            if parsed.get(side) is not None:
-                parsed[side] = limit_value(data["feature"], parsed[side])
-        return parsed
+        return _with_units(data, "lower", "upper", "target")
 
     @model_validator(mode="after")
     def _in_order(self) -> "Limit":
@@ -112,10 +121,127 @@ class Limit(_Part):
 
 
 class Pack(_Part):
-    """How cells make a pack."""
+    """How cells make a pack, how many are built, and what a car draws."""
 
     series: int = Field(ge=1, le=1000)
     parallel: int = Field(ge=1, le=1000)
+    consumption_Wh_per_km: float = Field(150.0, gt=0, le=2000)
+
+
+class Equivalence(_Part):
+    """The largest difference between two suppliers that is of no account.
+
+    In the unit of the feature, or in percent of the mean of both.
+    """
+
+    feature: str
+    margin: float | None = Field(None, gt=0)
+    margin_percent: float | None = Field(None, gt=0, le=100)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _units(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        margin = data.get("margin")
+        if isinstance(margin, str) and margin.strip().endswith("%"):
+            name = str(data.get("feature"))
+            if not name.endswith("_percent"):
+                rest = {key: value for key, value in data.items() if key != "margin"}
+                return {**rest, "margin_percent": limit_value("_percent", margin)}
+        return _with_units(data, "margin")
+
+    @model_validator(mode="after")
+    def _one(self) -> "Equivalence":
+        if (self.margin is None) == (self.margin_percent is None):
+            raise ValueError(f"{self.feature}: one margin\n  hint: margin: 0.5 %")
+        return self
+
+
+class Weight(_Part):
+    """What a feature counts in the weighted score, between two fixed anchors."""
+
+    feature: str
+    weight: float = Field(gt=0)
+    worst: float
+    best: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _units(cls, data: Any) -> Any:
+        return _with_units(data, "worst", "best")
+
+    @model_validator(mode="after")
+    def _apart(self) -> "Weight":
+        if self.worst == self.best:
+            raise ValueError(f"{self.feature}: worst and best are the same")
+        return self
+
+
+class Costs(_Part):
+    """What a wrong decision costs either way."""
+
+    currency: str = Field("EUR", min_length=1, max_length=8)
+    cells: int = Field(ge=1)
+    bad_cell_accepted: float | None = Field(None, ge=0)
+    good_cell_refused: float | None = Field(None, ge=0)
+    per_Wh: float | None = Field(None, ge=0)
+
+
+class Reference(_Part):
+    """A reference resistor or golden cell: measured like a cell, counted with none."""
+
+    serial: str
+    feature: str
+    value: float | None = None
+    uncertainty: float | None = Field(None, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _units(cls, data: Any) -> Any:
+        return _with_units(data, "value", "uncertainty")
+
+
+class TestTemperature(_Part):
+    """The temperature that tests shall have, and what becomes of those that had another."""
+
+    at: float
+    within: float = Field(gt=0)
+    otherwise: Literal["list", "leave out"] = "list"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _units(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        parsed = dict(data)
+        if "at" in parsed:
+            parsed["at"] = limit_value("_degC", parsed["at"])
+        if "within" in parsed:
+            parsed["within"] = limit_value("_K", _as_difference(parsed["within"]))
+        return parsed
+
+
+def _as_difference(text: object) -> object:
+    """Return ``2 degC`` as ``2 K``: a tolerance is a difference."""
+    return text.replace("degC", "K") if isinstance(text, str) else text
+
+
+class Watch(_Part):
+    """The charts that watch incoming lots; run lengths are computed for them."""
+
+    shewhart_width: float = Field(3.0, gt=0, le=10)
+    ewma_weight: float = Field(0.2, gt=0, le=1)
+    ewma_width: float = Field(2.962, gt=0, le=10)
+    cusum_reference: float = Field(0.5, gt=0, le=5)
+    cusum_interval: float = Field(5.0, gt=0, le=50)
+
+
+class Coefficient(_Part):
+    """How a feature changes with temperature, in percent per kelvin."""
+
+    feature: str
+    per_K_percent: float
 
 
 class Gauge(_Part):
@@ -139,6 +265,14 @@ class StudyFile(_Part):
     rules: list[str] = Field(default_factory=list)
     pack: Pack | None = None
     gauge: Gauge | None = None
+    equivalence: list[Equivalence] = Field(default_factory=list)
+    weights: list[Weight] = Field(default_factory=list)
+    costs: Costs | None = None
+    references: list[Reference] = Field(default_factory=list)
+    temperature: TestTemperature | None = None
+    temperature_coefficients: list[Coefficient] = Field(default_factory=list)
+    watch: Watch = Field(default_factory=Watch)
+    channel_correction: Literal["report", "apply"] = "report"
     which_recording: Literal["last valid", "first valid"] = "last valid"
 
     @model_validator(mode="after")
@@ -149,6 +283,11 @@ class StudyFile(_Part):
         unknown = [rule for rule in self.rules if rule not in RULES]
         if unknown:
             raise ValueError(f"unknown rule {unknown[0]!r}\n  hint: known: {', '.join(RULES)}")
+        for what in ("limits", "equivalence", "weights", "temperature_coefficients"):
+            found = [item.feature for item in getattr(self, what)]
+            twice = sorted({name for name in found if found.count(name) > 1})
+            if twice:
+                raise ValueError(f"{what}: {twice[0]} stands twice\n  hint: one entry a feature")
         return self
 
 
@@ -241,7 +380,10 @@ def _membership(definition: StudyFile, cells: dict[str, Cell], folder: Path) -> 
     lots = {supplier.name: supplier.lots for supplier in definition.suppliers}
     lines = _lines_of_cells(folder / "cells.csv")
     problems = []
+    references = {item.serial for item in definition.references}
     for cell in cells.values():
+        if cell.serial in references:
+            continue
         where = f"cells.csv:{lines.get(cell.serial, 1)}"
         if cell.supplier not in lots:
             what = f"unknown supplier {cell.supplier!r}"

@@ -27,12 +27,13 @@ from batterylab.features import COLUMNS
 from batterylab.study import Study
 from batterylab.studyfiles import write_study
 from batterylab.suppliers import scorecard
-from batterylab.suppliers.capability import fraction_outside
+from batterylab.suppliers.calibration import levels
+from batterylab.suppliers.capability import capability, fraction_outside
 from batterylab.suppliers.comparison import posterior_of, probability_of_best, welch
-from batterylab.suppliers.components import LotSample, pivots, root_interval
+from batterylab.suppliers.components import LotSample, lot_interval, pivots, root_interval
 from batterylab.suppliers.equivalence import RISK, decided
-from batterylab.suppliers.measurement import crossed_study
-from batterylab.suppliers.nodes import central, points_for
+from batterylab.suppliers.measurement import GaugeStudy, crossed_study
+from batterylab.suppliers.nodes import points_for
 from batterylab.suppliers.plans import Costs, Question, Spread, cheapest, options
 
 Array = NDArray[np.float64]
@@ -113,7 +114,7 @@ def cells_of(row: Row, rng: np.random.Generator) -> LotSample:
     return LotSample.of(values, [f"{number:03d}" for number in lots])
 
 
-def bench_of(row: Row, rng: np.random.Generator) -> Array | None:
+def bench_of(row: Row, rng: np.random.Generator) -> GaugeStudy | None:
     """Simulate the gauge study: 0.36 of the bench's variance between channels."""
     if not row.bench:
         return None
@@ -121,23 +122,27 @@ def bench_of(row: Row, rng: np.random.Generator) -> Array | None:
     values = rng.normal(size=(cells, 1, 1)) + row.bench * (
         0.6 * rng.normal(size=(1, channels, 1)) + 0.8 * rng.normal(size=(cells, channels, repeats))
     )
-    drawn = crossed_study(values).pivots(points=points_for())
-    return None if drawn is None else drawn.gauge
+    return crossed_study(values)
 
 
 def intervals(row: Row, rng: np.random.Generator) -> tuple[Array, float]:
     """Return the five intervals of one study, and the chi-square upper limit of sigma_lot."""
-    sample, gauge = cells_of(row, rng), bench_of(row, rng)
-    drawn = pivots(sample, gauge=gauge)
+    sample, study = cells_of(row, rng), bench_of(row, rng)
+    bench = None if study is None else study.pivots(points=points_for())
+    drawn = pivots(sample, gauge=None if bench is None else bench.gauge)
     mean, cell = sample.mean_interval(), sample.within_interval()
     if drawn is None or drawn.lot is None or mean is None or cell is None:
         raise RuntimeError("a simulated study has no intervals")
-    if gauge is not None:
+    adjusted = None
+    if study is not None and bench is not None:
         cell = root_interval(drawn.cell)
-    total = np.sqrt(np.maximum(drawn.total, 1e-300))
+        adjusted = levels(sample, study, drawn, bench, row.lower, None)
+    judged = capability(sample, 1.0, drawn, row.lower, None, levels=adjusted)
+    if judged is None:
+        raise RuntimeError("a simulated study has no capability")
     found = np.array([
-        mean, cell, root_interval(drawn.lot), central((drawn.mean - row.lower) / total / 3.0),
-        central(fraction_outside(drawn.mean, total, row.lower, None)),
+        mean, cell, lot_interval(sample, drawn), judged.cpk_interval,
+        judged.fraction_outside_interval,
     ])  # fmt: skip
     least = 2.0 * float(special.gammaincinv(sample.df_between / 2.0, 0.025))
     squares = sample.df_between * float(sample.between or 0.0)

@@ -11,7 +11,7 @@ import click
 @click.option(
     "--require-decision",
     is_flag=True,
-    help="Exit with 3 also on CONDITIONAL and NOT ENOUGH DATA.",
+    help="Exit with 3 also on CONDITIONAL, NOT ENOUGH DATA and NOT DECIDED.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the scorecard as one JSON object.")
 def score(study: Path, require_decision: bool, as_json: bool) -> None:
@@ -24,6 +24,9 @@ def score(study: Path, require_decision: bool, as_json: bool) -> None:
       batterylab score my-study
       batterylab score my-study --require-decision --json
     """  # noqa: D301
+    import os
+
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small matrices: threads only cost
     from batterylab.cli import echo_json
     from batterylab.study import Study
     from batterylab.suppliers import scorecard, summary_lines
@@ -36,7 +39,7 @@ def score(study: Path, require_decision: bool, as_json: bool) -> None:
     else:
         _print(card.to_dict(), summary_lines(card.to_dict()))
         click.echo(f"scorecard: {place}; next: batterylab report {study}", err=True)
-    _leave(card.verdicts, require_decision)
+    _leave(card, require_decision)
 
 
 def _features(study: Any) -> Any:
@@ -62,29 +65,29 @@ def _features(study: Any) -> Any:
 def _print(card: dict[str, Any], lines: list[str]) -> None:
     for line in lines:
         click.echo(line)
-    for name, decision in card["decision"].items():
-        click.echo(f"\n{name}: {decision['verdict']}")
-        for reason in decision["reasons"]:
-            click.echo(f"  - {reason}")
-        for risk in decision["risks"]:
-            click.echo(f"  risk: {risk}")
+    from batterylab.suppliers.pages import page
+
+    for line in page(card):
+        click.echo(line)
     if card["would_change"]:
         click.echo("\nWhat would change this:")
         for text in card["would_change"]:
             click.echo(f"  - {text}")
-    if card["exclusions"]:
-        click.echo(f"\n{len(card['exclusions'])} recordings left out; the scorecard lists them")
 
 
-def _leave(verdicts: dict[str, str], require_decision: bool) -> None:
+def _leave(card: Any, require_decision: bool) -> None:
     from batterylab.errors import NotMetError
+    from batterylab.suppliers.between import undecided
 
+    verdicts: dict[str, str] = card.verdicts
     rejected = [name for name, verdict in verdicts.items() if verdict == "REJECT"]
     if rejected:
         raise NotMetError(f"rejected: {', '.join(rejected)}")
-    undecided = [f"{name} {verdict}" for name, verdict in verdicts.items() if verdict != "QUALIFY"]
-    if require_decision and undecided:
+    open_ones = [f"{name} {verdict}" for name, verdict in verdicts.items() if verdict != "QUALIFY"]
+    data = card.to_dict()
+    open_ones += undecided(data["between"], data["ranking"]["feature"])
+    if require_decision and open_ones:
         raise NotMetError(
-            f"no firm decision: {', '.join(undecided)}",
+            f"no firm decision: {', '.join(open_ones)}",
             hint="the scorecard says what would change this",
         )

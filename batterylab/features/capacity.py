@@ -391,17 +391,20 @@ def _temperature(ledger: Ledger, found: Discharges) -> list[Feature]:
     accuracy = ledger.accuracy("temperature_degC")
     if degrees is None:
         return []
-    rises, scatter, steps = [], [], []
+    rises, scatter, steps, means = [], [], [], []
     for stretch in found.chosen:
         before = degrees[stretch.first_row - 1] if stretch.first_row else math.nan
         inside = degrees[stretch.first_row : stretch.last_row + 1]
         rise = float(np.nanmax(inside) - before) if np.isfinite(inside).any() else math.nan
+        if np.isfinite(inside).any():
+            means.append(float(np.nanmean(inside)))
         if math.isfinite(rise):
             rises.append(rise)
             scatter.append(noise(inside[np.isfinite(inside)]))
             steps += [(stretch.steps[-1].step_index, rise)]
+    tested = _test_temperature(means, found, accuracy.reading, accuracy.offset)
     if not rises:
-        return []
+        return tested
     value = float(np.mean(rises))
     spread = math.sqrt(2.0 / len(rises)) * float(np.mean(scatter))
     tail = "" if accuracy.is_known else f"; {NOT_STATED}"
@@ -413,5 +416,24 @@ def _temperature(ledger: Ledger, found: Discharges) -> list[Feature]:
             f"highest of the discharge less the last before it, {len(rises)} discharges{tail}",
             tuple(step for step, _ in steps),
             parts=tuple(steps),
+        ),
+        *tested,
+    ]
+
+
+def _test_temperature(
+    means: Sequence[float], found: Discharges, gain: float, offset: float
+) -> list[Feature]:
+    """Return the mean temperature of the discharges: a condition that values depend on."""
+    if not means:
+        return []
+    value = float(np.mean(means))
+    return [
+        Feature(
+            "test_temperature_degC",
+            value,
+            quadrature(gain * value, offset),
+            f"mean of the cell's probe over {len(means)} discharges",
+            found.steps,
         )
     ]

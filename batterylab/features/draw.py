@@ -8,7 +8,7 @@ from batterylab.features.resistance import resistance_features
 from batterylab.recording import Recording
 
 #: counts up whenever a formula or a choice changes; results of another version are drawn anew
-VERSION = "3"
+VERSION = "4"
 
 
 def features_of(recording: Recording) -> list[Feature]:

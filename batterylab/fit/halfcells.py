@@ -103,6 +103,18 @@ def from_parameter_set(name: str = "Chen2020", cache: Path | None = None) -> Hal
     return half_cells
 
 
+def kept_tables(folder: Path, digest: str) -> HalfCells | None:
+    """Return the tables with a digest that a folder keeps; None if there are none.
+
+    Nothing is sampled here: fits keep what they used (`from_parameter_set` with `cache`).
+    """
+    for path in sorted(folder.glob("*.npz")) if folder.is_dir() else []:
+        found = _read_cache(path, path.stem.partition("_pybamm-")[0])
+        if found is not None and found.digest == digest:
+            return found
+    return None
+
+
 def _safe(name: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in name)[:60]
 

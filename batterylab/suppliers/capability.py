@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from batterylab.suppliers.calibration import Levels
 from batterylab.suppliers.components import LotSample, Pivots
-from batterylab.suppliers.nodes import Array
+from batterylab.suppliers.nodes import CONFIDENCE, Array, Interval
 
 
 @dataclass(frozen=True)
@@ -24,26 +25,47 @@ class Capability:
 
     Attributes
     ----------
-    cp, cpk : float or None
-        Point estimates; `cp` is None with one limit.
-    cpk_lower_95 : float or None
+    cp, cpk, cpm : float or None
+        Point estimates over all lots (Pp, Ppk and Ppm in AIAG's words); `cp` is None with one
+        limit, `cpm` without a target.
+    cp_interval, cpk_interval, cpm_interval : tuple of float or None
+        Two-sided.
+    cpk_lower_95 : float
         One-sided lower 95 % bound.
     n : int
         Cells it rests on.
     fraction_outside : float
         Share of cells outside, for normal cells; between 0 and 1.
-    fraction_outside_lower_99, fraction_outside_upper_95 : float or None
+    fraction_outside_interval : tuple of float
+        Two-sided.
+    fraction_outside_lower_99, fraction_outside_upper_95 : float
         One-sided bounds. To prove a failure asks for more than to doubt a success, and the
         lower bound is the less accurate one (``docs/statistics.md``).
+    expected_fraction_outside : float
+        Mean of the share over what the sample leaves open: the chance that the next cell lies
+        outside.
+    shares : ndarray
+        The share's generalised pivotal quantities.
     """
 
     cp: float | None
     cpk: float | None
-    cpk_lower_95: float | None
+    cpk_lower_95: float
     n: int
-    fraction_outside: float | None
-    fraction_outside_lower_99: float | None
-    fraction_outside_upper_95: float | None
+    fraction_outside: float
+    fraction_outside_lower_99: float
+    fraction_outside_upper_95: float
+    fraction_outside_interval: Interval
+    cpk_interval: Interval
+    cp_interval: Interval | None
+    cpm: float | None
+    cpm_interval: Interval | None
+    expected_fraction_outside: float
+    shares: Array
+
+    def probability_at_most(self, share: float) -> float:
+        """Return the probability that at most this share lies outside, as the draws have it."""
+        return float(np.mean(self.shares <= share))
 
 
 def indices(mean: float, sd: float, lower: float | None, upper: float | None) -> Indices:
@@ -105,6 +127,10 @@ def capability(
     drawn: Pivots | None,
     lower: float | None,
     upper: float | None,
+    *,
+    target: float | None = None,
+    confidence: float = CONFIDENCE,
+    levels: Levels | None = None,
 ) -> Capability | None:
     """Judge a supplier against limits.
 
@@ -122,6 +148,13 @@ def capability(
         Of the same sample.
     lower, upper : float or None
         Limits.
+    target : float, optional
+        For Cpm, ``(U - L) / 6 sqrt(s² + (mean - target)²)``.
+    confidence : float
+        Of the two-sided intervals.
+    levels : Levels, optional
+        Which levels of the draws to take, where a gauge study was taken out
+        (`batterylab.suppliers.calibration`).
 
     Returns
     -------
@@ -138,12 +171,36 @@ def capability(
     spread = np.sqrt(np.maximum(drawn.total, 1e-300))
     cpk = np.min(_margins(drawn.mean, spread, lower, upper), axis=0) / 3.0
     shares = fraction_outside(drawn.mean, spread, lower, upper)
+
+    def of_index(level: float) -> float:
+        return float(np.quantile(cpk, levels.at(level) if levels else level))
+
+    def of_share(level: float) -> float:
+        return float(np.quantile(shares, 1.0 - levels.at(1.0 - level) if levels else level))
+
+    tail = (1.0 - confidence) / 2.0
+    width = None if lower is None or upper is None else upper - lower
+    both = None if width is None else width / 6.0 / spread
+    off = None if width is None or target is None else np.hypot(spread, drawn.mean - target)
     return Capability(
         cp=found.cp,
         cpk=found.cpk,
-        cpk_lower_95=float(np.quantile(cpk, 0.05)),
+        cpk_lower_95=of_index(0.05),
         n=sample.cells,
         fraction_outside=float(fraction_outside(sample.mean, sd, lower, upper)),
-        fraction_outside_lower_99=float(np.quantile(shares, 0.01)),
-        fraction_outside_upper_95=float(np.quantile(shares, 0.95)),
-    )
+        fraction_outside_lower_99=of_share(0.01),
+        fraction_outside_upper_95=of_share(0.95),
+        fraction_outside_interval=(of_share(tail), of_share(1.0 - tail)),
+        cpk_interval=(of_index(tail), of_index(1.0 - tail)),
+        cp_interval=None if both is None else _ends(both, tail),
+        cpm=None if width is None or target is None
+        else width / 6.0 / math.hypot(sd, sample.mean - target),
+        cpm_interval=None if width is None or off is None else _ends(width / 6.0 / off, tail),
+        expected_fraction_outside=float(np.mean(shares)),
+        shares=shares,
+    )  # fmt: skip
+
+
+def _ends(values: Array, tail: float) -> Interval:
+    low, high = np.quantile(values, [tail, 1.0 - tail])
+    return float(low), float(high)

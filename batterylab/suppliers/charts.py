@@ -375,3 +375,26 @@ def change_point(values: Array, *, trials: int = 1999) -> Change | None:
     p_value = (1 + int(np.sum(most >= own.max() * (1.0 - 1e-12)))) / (trials + 1)
     shift = float(centred[place:].mean() - centred[:place].mean())
     return Change(place, shift, p_value)
+
+
+def change_range(values: Array, confidence: float = 0.95) -> tuple[int, int]:
+    """Return the first and the last place at which one step may have happened.
+
+    Those whose likelihood, one step there against the best one, is not worse than the χ²
+    quantile with one degree of freedom.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+        In order of time, three or more that differ.
+    confidence : float
+    """
+    count = len(values)
+    squares = np.array([
+        float(np.var(values[:place]) * place + np.var(values[place:]) * (count - place))
+        for place in range(1, count)
+    ])  # fmt: skip
+    best = max(float(squares.min()), 1e-12 * float(np.var(values)) * count)
+    drop = count * np.log(np.maximum(squares, best) / best)
+    may = np.flatnonzero(drop <= float(special.chdtri(1.0, 1.0 - confidence))) + 1
+    return int(may[0]), int(may[-1])

@@ -29,6 +29,9 @@ from batterylab.suppliers.nodes import (
 #: an F ratio of lots below this quantile of itself without any lot effect is raised to it, so
 #: that lot means which agree by accident do not give an absurdly narrow interval
 FLOOR = 0.05
+#: of the risk of the interval of sigma_lot, what its lower end carries where the upper one
+#: cannot miss
+NEAR_ZERO = 0.8
 #: dimensions of `nodes`: within, lots, mean; a second supplier takes its own for within
 WITHIN, LOTS, MEAN, OTHER = 0, 1, 2, 7
 _MOST_STEPS = 60
@@ -344,3 +347,43 @@ def root_interval(variance: Array, confidence: float = CONFIDENCE) -> Interval:
     """Return the interval of a standard deviation from pivotal quantities of its square."""
     low, high = central(variance, confidence)
     return math.sqrt(max(low, 0.0)), math.sqrt(max(high, 0.0))
+
+
+def lot_interval(
+    sample: LotSample, drawn: Pivots, confidence: float = CONFIDENCE
+) -> Interval | None:
+    """Return the interval of the standard deviation between lots.
+
+    The upper end never lies below that of lots whose F ratio is its `FLOOR` quantile, so lot
+    deviations smaller than that cannot be missed from above, and an interval with equal tails
+    would hold there in 97.5 % of studies or more. Below that value the lower end therefore
+    carries `NEAR_ZERO` of the whole risk; above it each end carries half, as usual (the tails
+    of a confidence set by inversion may depend on the value that is tested).
+
+    Parameters
+    ----------
+    sample : LotSample
+    drawn : Pivots
+        Of the sample.
+    confidence : float
+
+    Returns
+    -------
+    tuple of float or None
+        None where lots cannot be told from cells.
+
+    References
+    ----------
+    .. [1] G. J. Feldman, R. D. Cousins, Unified approach to the classical statistical analysis
+       of small signals, Phys. Rev. D 57 (1998) 3873: tails that depend on the value.
+    """
+    if drawn.lot is None or not sample.within:
+        return None
+    risk = 1.0 - confidence
+    least = float(special.fdtri(sample.df_between, sample.df_within, FLOOR))
+    quantile = 2.0 * float(special.gammaincinv(sample.df_between / 2.0, risk / 2.0))
+    ratio = max(least * sample.df_between / quantile - 1.0, 0.0)
+    unmissed = ratio * sample.within / float(np.mean(sample.counts))
+    usual, near_zero, high = np.quantile(drawn.lot, [risk / 2, NEAR_ZERO * risk, 1.0 - risk / 2])
+    low = near_zero if near_zero < unmissed else max(usual, unmissed)
+    return math.sqrt(max(float(low), 0.0)), math.sqrt(max(float(high), 0.0))

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from batterylab.suppliers.calibration import Levels, levels
 from batterylab.suppliers.components import (
     LotSample,
     Pivots,
+    lot_interval,
     maximum_likelihood,
     pivots,
     root_interval,
@@ -20,6 +22,7 @@ from batterylab.suppliers.measurement import (
     Variances,
     grr_percent,
 )
+from batterylab.suppliers.nested import NestedStudy
 from batterylab.suppliers.nodes import (
     CONFIDENCE,
     Array,
@@ -45,7 +48,7 @@ class Measurement:
 
     Attributes
     ----------
-    study : GaugeStudy or None
+    study : GaugeStudy, NestedStudy or None
         None if there is none.
     variances : Variances or None
         Point estimates.
@@ -53,12 +56,14 @@ class Measurement:
         Pivotal quantities.
     """
 
-    study: GaugeStudy | None = None
+    study: GaugeStudy | NestedStudy | None = None
     variances: Variances | None = None
     drawn: Variances | None = None
 
     @classmethod
-    def of(cls, study: GaugeStudy | None, confidence: float = CONFIDENCE) -> "Measurement":
+    def of(
+        cls, study: GaugeStudy | NestedStudy | None, confidence: float = CONFIDENCE
+    ) -> "Measurement":
         """Take a gauge study's variances, if there is one."""
         if study is None:
             return cls()
@@ -79,6 +84,16 @@ class Measurement:
         """Pivotal quantities of the measurement variance."""
         return None if self.drawn is None else self.drawn.gauge
 
+    def levels(
+        self, sample: LotSample, drawn: Pivots | None, lower: float | None, upper: float | None
+    ) -> Levels | None:
+        """Return the levels of capability's bounds on this bench; None if it was not studied."""
+        if not isinstance(self.study, GaugeStudy) or self.drawn is None or drawn is None:
+            return None
+        if lower is None and upper is None:
+            return None
+        return levels(sample, self.study, drawn, self.drawn, lower, upper)
+
     def to_dict(
         self, samples: Sequence[LotSample], confidence: float = CONFIDENCE
     ) -> dict[str, Any]:
@@ -92,7 +107,7 @@ class Measurement:
         """
         study, variances = self.study, self.variances
         names = ("repeatability_sd", "reproducibility_sd", "gauge_sd", "gauge_interval",
-                 "grr_percent", "grr_percent_interval", "categories",
+                 "grr_percent", "grr_percent_interval", "categories", "categories_interval",
                  "cells", "channels", "repeats")  # fmt: skip
         if study is None or variances is None:
             return {"corrected": False, "method": "none", **dict.fromkeys(names),
@@ -104,7 +119,7 @@ class Measurement:
         gauge_interval = None if self.drawn is None else root_interval(self.drawn.gauge, confidence)
         return {
             "corrected": True,
-            "method": "gauge study",
+            "method": "gauge study" if isinstance(study, GaugeStudy) else "nested gauge study",
             "repeatability_sd": math.sqrt(float(variances.repeatability)),
             "reproducibility_sd": self._reproducibility_sd(),
             "gauge_sd": self.sd,
@@ -112,6 +127,7 @@ class Measurement:
             "grr_percent": float(grr_percent(variances.gauge, np.asarray(cells))),
             "grr_percent_interval": self._grr_interval(squares, df, confidence),
             "categories": CATEGORIES * math.sqrt(cells / self.variance) if self.variance else None,
+            "categories_interval": self._categories_interval(squares, df, confidence),
             "cells": study.cells,
             "channels": study.channels,
             "repeats": study.repeats,
@@ -126,11 +142,22 @@ class Measurement:
     def _grr_interval(self, squares: float, df: int, confidence: float) -> Interval | None:
         if self.drawn is None:
             return None
-        cells = self.drawn.cell
-        if df and squares > 0:
-            spread = squares / chi_squares(df, 0, points_for(confidence))
-            cells = np.maximum(spread - self.drawn.gauge, 0.0)
+        cells = self._cells_drawn(self.drawn, squares, df, confidence)
         return central(grr_percent(self.drawn.gauge, cells), confidence)
+
+    def _categories_interval(self, squares: float, df: int, confidence: float) -> Interval | None:
+        if self.drawn is None:
+            return None
+        cells = self._cells_drawn(self.drawn, squares, df, confidence)
+        ratio = cells / np.maximum(self.drawn.gauge, 1e-300)
+        return central(CATEGORIES * np.sqrt(ratio), confidence)
+
+    def _cells_drawn(self, drawn: Variances, squares: float, df: int, confidence: float) -> Array:
+        """Return draws of the variance of the cells that the bench is held against."""
+        if not (df and squares > 0):
+            return drawn.cell
+        spread = squares / chi_squares(df, 0, points_for(confidence))
+        return np.maximum(spread - drawn.gauge, 0.0)
 
     def _note(self, has_lots: bool) -> str:
         study = self.study
@@ -143,7 +170,7 @@ class Measurement:
         ]
         if study.channels < 2:
             parts.append("one channel: differences between channels are not taken out")
-        elif study.by_interaction and study.error:
+        elif isinstance(study, GaugeStudy) and study.by_interaction and study.error:
             parts.append(f"interaction {'' if study.pooled else 'not '}pooled with the repeats")
         return "; ".join((*parts, *study.remarks))
 
@@ -214,9 +241,9 @@ class Estimate:
 
     def lot_interval(self) -> Interval | None:
         """Return the interval of the standard deviation between lots."""
-        if self.drawn is None or self.drawn.lot is None:
+        if self.drawn is None:
             return None
-        return root_interval(self.drawn.lot, self.confidence)
+        return lot_interval(self.sample, self.drawn, self.confidence)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scorecard's entry, without capability and cells outside."""

@@ -115,10 +115,10 @@ class GaugeStudy:
 
     def variances(self) -> Variances:
         """Return the variance components, negative ones as zero."""
-        return self._components(
+        return self.components(
             *(
                 None if line is None else np.asarray(line.mean_square)
-                for line in (self.by_cell, self.by_channel, self.by_interaction, self._residual)
+                for line in (self.by_cell, self.by_channel, self.by_interaction, self.residual)
             )
         )
 
@@ -135,10 +135,10 @@ class GaugeStudy:
            inference, J. Quality Technology 32 (2000) 241.
         """
         count = points or points_for(confidence)
-        if self._residual is None or self._residual.sum_of_squares <= 0:
+        if self.residual is None or self.residual.sum_of_squares <= 0:
             return None
-        lines = (self.by_cell, self.by_channel, self.by_interaction, self._residual)
-        return self._components(
+        lines = (self.by_cell, self.by_channel, self.by_interaction, self.residual)
+        return self.components(
             *(
                 None
                 if line is None
@@ -150,7 +150,7 @@ class GaugeStudy:
         )
 
     @property
-    def _residual(self) -> Source | None:
+    def residual(self) -> Source | None:
         """The line that repeats leave; with one repeat the interaction stands in for it."""
         if self.error is None:
             return self.by_interaction
@@ -161,9 +161,10 @@ class GaugeStudy:
             self.error.degrees_of_freedom + self.by_interaction.degrees_of_freedom,
         )
 
-    def _components(
+    def components(
         self, cell: Array | None, channel: Array | None, both: Array | None, error: Array | None
     ) -> Variances:
+        """Return the variance components of given mean squares, negative ones as zero."""
         if error is None or cell is None:
             raise BatterylabError("a gauge study without repeats of any kind has no variances")
         zero = np.zeros_like(error)

@@ -191,3 +191,19 @@ def robust(values: Array, risk: float = 0.05) -> TSquared:
 def confidence_of_three_sigma(features: int) -> float:
     """Return the confidence that keeps each of `features` at three standard deviations."""
     return (1.0 - math.erfc(3.0 / math.sqrt(2.0))) ** features
+
+
+def t_squared_run_length(features: int, shift: float, risk: float = 0.0027) -> float:
+    """Return the mean number of lots to a signal of T² with known centre and covariance.
+
+    Parameters
+    ----------
+    features : int
+    shift : float
+        Mahalanobis distance of the shifted mean.
+    risk : float
+        A lot, of a false signal.
+    """
+    limit = float(special.chdtri(features, risk))
+    inside = float(special.chndtr(limit, features, shift**2))
+    return 1.0 / max(1.0 - inside, 1e-300)

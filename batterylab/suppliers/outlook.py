@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,6 +20,7 @@ def would_change(
     judged: Mapping[str, Sequence[Judged]],
     measurements: Mapping[str, Measurement],
     probability_best: Mapping[str, float | None],
+    estimates: Mapping[str, Mapping[str, Estimate]] | None = None,
 ) -> list[str]:
     """Return in words what would change the decisions.
 
@@ -32,11 +34,14 @@ def would_change(
         By feature.
     probability_best : mapping of str to float or None
         Of the ranking.
+    estimates : mapping, optional
+        By feature and supplier: what other suppliers' lots say where one has too few.
     """
     texts = []
     for supplier, decision in decisions.items():
         if decision.verdict == "NOT ENOUGH DATA":
             texts.append(f"{supplier}: valid recordings of two or more lots, two cells each")
+            texts += _lots_for_thin(supplier, judged[supplier], measurements, estimates or {})
         elif decision.verdict == "REJECT":
             texts.append(
                 f"{supplier}: a corrected delivery, or proof that a recording named in the reasons "
@@ -59,6 +64,33 @@ def would_change(
     corrected = any(item.variances for item in measurements.values())
     if measurements and not corrected:
         texts.append("a gauge study: the bench's scatter could then be taken out of the spread")
+    return texts
+
+
+def _lots_for_thin(
+    supplier: str, judged: Sequence[Judged], measurements: Mapping[str, Measurement],
+    estimates: Mapping[str, Mapping[str, Estimate]],
+) -> list[str]:  # fmt: skip
+    """Say how many lots would decide on a supplier of which too few are known.
+
+    Its lots are taken to differ as other suppliers' do, else as much as its cells.
+    """
+    texts = []
+    for item in judged:
+        found = item.estimate
+        if found is None or not found.sd_cell:
+            continue
+        others = [other.sd_lot for name, other in estimates.get(item.name, {}).items()
+                  if name != supplier and other.sd_lot]  # fmt: skip
+        lot = max(others, default=found.sd_cell)
+        basis = "as another supplier's lots" if others else "as much as its cells"
+        assumed = replace(found, sd_lot=lot, sd_total=math.hypot(lot, found.sd_cell))
+        needed = lots_needed(assumed, item, measurements.get(item.name, Measurement()))
+        many = f"more than {MOST_LOTS}" if needed is None else f"about {needed}"
+        texts.append(
+            f"{supplier}: {item.name}: {many} lots of {_cells_per_lot(found)} cells would decide, "
+            f"if its lots differ {basis} and its mean is as seen"
+        )
     return texts
 
 

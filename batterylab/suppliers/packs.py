@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from batterylab.errors import BatterylabError
 from batterylab.suppliers.nodes import Array
@@ -70,6 +71,48 @@ def matched_groups(capacities: Array, series: int, parallel: int) -> Array:
     for _ in range(_ROUNDS):
         if not (_exchange(values, groups, most=True) or _exchange(values, groups, most=False)):
             break
+    return groups
+
+
+def assigned_groups(
+    capacities: Array, conductances: Array, series: int, parallel: int
+) -> NDArray[np.int64]:
+    """Return groups that are alike in capacity and in conductance at once.
+
+    Row by row the next best cells are assigned to the groups so that the sums of both, each in
+    units of its spread, come as near their targets as can be (linear assignment).
+
+    Parameters
+    ----------
+    capacities, conductances : ndarray, shape (series * parallel,)
+    series, parallel : int
+
+    Returns
+    -------
+    ndarray of int, shape (series, parallel)
+        Places of the cells.
+
+    References
+    ----------
+    .. [1] D. F. Crouse, On implementing 2D rectangular assignment algorithms, IEEE Trans.
+       Aerosp. Electron. Syst. 52 (2016) 1679.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    values = _shape(capacities, series, parallel)
+    others = _shape(conductances, series, parallel)
+    if parallel == 1:
+        return np.arange(series, dtype=np.int64)[:, None]
+    scaled = np.stack([(v - v.mean()) / (v.std() or 1.0) for v in (values, others)], axis=1)
+    order = np.argsort(-np.abs(scaled).sum(axis=1), kind="stable")
+    groups = np.empty((series, parallel), dtype=np.int64)
+    sums = np.zeros((series, 2))
+    for row in range(parallel):
+        cells = order[row * series : (row + 1) * series]
+        cost = ((sums[:, None, :] + scaled[cells][None, :, :]) ** 2).sum(axis=2)
+        _, chosen = linear_sum_assignment(cost)
+        groups[:, row] = cells[chosen]
+        sums += scaled[cells[chosen]]
     return groups
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from batterylab.errors import BatterylabError
-from batterylab.study import FEATURE_UNITS
+from batterylab.study import FEATURE_UNITS, TestTemperature
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +20,8 @@ NEEDED = ("supplier", "lot", "serial", "seal", "start_utc", "feature", "value", 
 GOOD_STATES = ("valid", "valid with remark")
 #: stands for the lot of cells of which no lot is known
 NO_LOT = "not named"
+#: the feature that holds the mean temperature of a test: a condition, not a characteristic
+TEMPERATURE = "test_temperature_degC"
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,21 @@ class Selection:
         Recordings that do not count, with features, state and reason.
     recordings : list of dict
         All recordings the table speaks of.
+    references : dict of str to dict of str to list of Reading
+        Readings of reference parts, by feature and serial, in order of time.
+    temperatures_degC : dict of str to float
+        Mean temperature of a test, by seal.
+    out_of_temperature : list of dict
+        Recordings whose test had another temperature than the study asks for.
     """
 
     features: dict[str, list[Reading]] = field(default_factory=dict)
     gauge: dict[str, list[Reading]] = field(default_factory=dict)
     exclusions: list[dict[str, str]] = field(default_factory=list)
     recordings: list[dict[str, str]] = field(default_factory=list)
+    references: dict[str, dict[str, list[Reading]]] = field(default_factory=dict)
+    temperatures_degC: dict[str, float] = field(default_factory=dict)
+    out_of_temperature: list[dict[str, Any]] = field(default_factory=list)
 
 
 def readings_of(table: "pd.DataFrame") -> list[Reading]:
@@ -134,6 +145,9 @@ def select(
     which: str = "last valid",
     protocols: Sequence[str] = (),
     reasons: Mapping[str, str] | None = None,
+    references: Sequence[str] = (),
+    temperature: TestTemperature | None = None,
+    every_state: bool = False,
 ) -> Selection:
     """Choose one reading a cell for each feature.
 
@@ -152,6 +166,12 @@ def select(
         counts. Recordings by any other protocol count as one kind.
     reasons : mapping of str to str, optional
         Why a recording is invalid or superseded, by seal.
+    references : sequence of str
+        Serials of reference parts: they count with no supplier.
+    temperature : TestTemperature, optional
+        What tests shall have; others are listed, and left out if it says so.
+    every_state : bool
+        Count recordings of every state and temperature, to see what excluding them changed.
 
     Returns
     -------
@@ -164,25 +184,63 @@ def select(
         excluded[reading.seal, reading.serial, reading.state, reason].append(reading.feature)
 
     by_feature: dict[str, list[Reading]] = defaultdict(list)
+    away = _out_of_temperature(readings, selection, temperature)
+    leaves = temperature is not None and temperature.otherwise == "leave out" and not every_state
     for reading in _by_soc(readings):
-        if reading.state not in GOOD_STATES:
+        if reading.feature == TEMPERATURE:
+            continue
+        if reading.serial in references:
+            _reference(reading, selection)
+        elif reading.state not in GOOD_STATES and not every_state:
             leave_out(reading, (reasons or {}).get(reading.seal) or "declared in the study's log")
         elif math.isnan(reading.value):
             leave_out(reading, "no finite value")
         elif not reading.supplier:
             leave_out(reading, "the supplier is not known")
+        elif leaves and reading.seal in away:
+            leave_out(reading, away[reading.seal])
         elif reading.part == "gauge":
             selection.gauge.setdefault(reading.feature, []).append(reading)
         else:
             by_feature[reading.feature].append(reading)
     for group in selection.gauge.values():
         group.sort(key=lambda reading: reading.order)
+    for parts in selection.references.values():
+        for group in parts.values():
+            group.sort(key=lambda reading: reading.order)
     for feature, group in by_feature.items():
         chosen = _one_protocol(group, protocols, leave_out)
         chosen = _one_a_cell(chosen, which, leave_out)
         selection.features[feature] = _lots_named(chosen, leave_out)
     selection.exclusions = _as_records(excluded)
     return selection
+
+
+def _reference(reading: Reading, selection: Selection) -> None:
+    if reading.state in GOOD_STATES and not math.isnan(reading.value):
+        parts = selection.references.setdefault(reading.feature, {})
+        parts.setdefault(reading.serial, []).append(reading)
+
+
+def _out_of_temperature(
+    readings: Sequence[Reading], selection: Selection, wanted: TestTemperature | None
+) -> dict[str, str]:
+    """Note the temperatures of tests; return what is wrong with those that had another."""
+    away: dict[str, str] = {}
+    for reading in readings:
+        if reading.feature != TEMPERATURE or math.isnan(reading.value):
+            continue
+        selection.temperatures_degC[reading.seal] = reading.value
+        if wanted is None or abs(reading.value - wanted.at) <= wanted.within:
+            continue
+        away[reading.seal] = (
+            f"tested at {reading.value:.1f} degC, not {wanted.at:g} within {wanted.within:g}"
+        )
+        selection.out_of_temperature.append({
+            "seal": reading.seal, "serial": reading.serial, "temperature_degC": reading.value,
+            "counts": wanted.otherwise == "list" and reading.state in GOOD_STATES,
+        })  # fmt: skip
+    return away
 
 
 def _by_soc(readings: Sequence[Reading]) -> Iterable[Reading]:

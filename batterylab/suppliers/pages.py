@@ -1,0 +1,214 @@
+"""The scorecard as text: what `batterylab score` prints below its five lines."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+#: most lines of a kind
+MOST = 6
+
+
+def page(card: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of the page.
+
+    Parameters
+    ----------
+    card : mapping
+        Of schema ``batterylab.scorecard/1``.
+    """
+    for name, decision in card["decision"].items():
+        yield f"\n{name}: {decision['verdict']}{_sure(decision)}"
+        for reason in decision["reasons"]:
+            yield f"  - {reason}"
+        for risk in decision["risks"]:
+            yield f"  risk: {risk}"
+        yield from _loss(decision)
+    for parts in (_between, _weighted, _capability, _measurement, _consistency, _pack, _watch,
+                  _left_out):  # fmt: skip
+        yield from parts(card)
+
+
+def _sure(decision: Mapping[str, Any]) -> str:
+    share = decision["probability_conforms"]
+    if share is None:
+        return ""
+    return f" (at most 1 % outside: probability {_probability(share)})"
+
+
+def _probability(share: float) -> str:
+    if share > 0.9995:
+        return "above 0.999"
+    return "below 0.001" if share < 0.0005 else f"{share:.3f}"
+
+
+def _loss(decision: Mapping[str, Any]) -> Iterator[str]:
+    loss = decision["expected_loss"]
+    if loss is None:
+        return
+    ways = [f"{way} {loss['currency']} {loss[way]:,.0f}" for way in ("accept", "refuse")
+            if loss[way] is not None]  # fmt: skip
+    yield f"  expected loss over {loss['cells']:,} cells: to {'; to '.join(ways)}"
+
+
+def _between(card: Mapping[str, Any]) -> Iterator[str]:
+    for place, row in enumerate(card["between"]):
+        if not place:
+            yield "\nBetween suppliers:"
+        names = {"A BETTER": f"{row['a']} BETTER", "B BETTER": f"{row['b']} BETTER"}
+        verdict = names.get(row["verdict"], row["verdict"])
+        margin = "no margin" if row["margin"] is None else f"margin {row['margin']:.4g}"
+        yield (f"  {row['a']} and {row['b']}, {row['feature']} ({margin}): {verdict}: "
+               f"{row['reason']}")  # fmt: skip
+        if row["probability_a_better"] is not None:
+            same = row["probability_equivalent"]
+            tail = "" if same is None else f"; within the margin with {_probability(same)}"
+            yield (f"    {row['a']} is better with probability "
+                   f"{_probability(row['probability_a_better'])}{tail}")  # fmt: skip
+        yield from _choice(card, row)
+
+
+def _choice(card: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[str]:
+    loss_a, loss_b = row["expected_loss_a"], row["expected_loss_b"]
+    if loss_a is None or loss_b is None:
+        return
+    unit = card["features"][row["feature"]]["unit"]
+    money = row["expected_loss_a_money"], row["expected_loss_b_money"]
+    tail = "" if None in money else f" ({money[0]:,.0f} and {money[1]:,.0f} in money)"
+    yield (f"    expected loss a cell of choosing {row['a']} {loss_a:.3g}, {row['b']} "
+           f"{loss_b:.3g} {unit}{tail}")  # fmt: skip
+
+
+def _weighted(card: Mapping[str, Any]) -> Iterator[str]:
+    found = card["ranking"].get("weighted")
+    if not found:
+        return
+    yield "\nWeighted score (share of all weights at which a supplier is first):"
+    for name, score in found["scores"].items():
+        first = found["rank_acceptability"][name][0]
+        yield f"  {name} {score:.3f} ({100 * first:.0f} %)"
+
+
+def _capability(card: Mapping[str, Any]) -> Iterator[str]:
+    rows = [
+        (feature, name, entry)
+        for feature, one in card["features"].items() if one["limits"]
+        for name, entry in one["suppliers"].items() if entry["capability"]
+    ]  # fmt: skip
+    if not rows:
+        return
+    yield "\nCapability (Ppk over all lots; 95 % intervals):"
+    for feature, name, entry in rows:
+        found = entry["capability"]
+        low, high = found["cpk_interval"]
+        yield (f"  {feature}, {name}: Ppk {found['cpk']:.2f} ({low:.2f} to {high:.2f}), n = "
+               f"{found['n']}; with 95 % confidence outside at most "
+               f"{_share(found['fraction_outside_upper_95'])}")  # fmt: skip
+        yield from _rule(entry)
+        skewed = found["percentile"]
+        if skewed:
+            yield (f"    skewed (p = {skewed['skewness_p_value']:.2g}): by percentiles of a fitted "
+                   f"{skewed['distribution']} Ppk {skewed['ppk']:.2f}")  # fmt: skip
+
+
+def _rule(entry: Mapping[str, Any]) -> Iterator[str]:
+    risks = entry["conformity"]
+    if risks:
+        yield (f"    decision rule on this bench: accepts a cell outside with "
+               f"{_share(risks['consumer_risk'])}, refuses a good one with "
+               f"{_share(risks['producer_risk'])}")  # fmt: skip
+
+
+def _share(share: float) -> str:
+    return "0.001 %" if share < 1e-5 else f"{100 * share:.2g} %"
+
+
+def _measurement(card: Mapping[str, Any]) -> Iterator[str]:
+    corrected, not_corrected = [], []
+    for feature, one in card["features"].items():
+        found = one["measurement"]
+        if not found["corrected"]:
+            not_corrected.append(feature)
+            continue
+        text = f"  {feature}: sd {found['gauge_sd']:.3g}, %GRR {found['grr_percent']:.0f}"
+        if found["grr_percent_interval"]:
+            text += " ({:.0f} to {:.0f})".format(*found["grr_percent_interval"])
+        if found["categories"] is not None and found["categories_interval"]:
+            text += f", {found['categories']:.1f} categories"
+            text += " ({:.1f} to {:.1f})".format(*found["categories_interval"])
+        if found["trend"] and found["trend"]["taken_out"]:
+            text += f", trend {found['trend']['per_test']:.2g} a test taken out"
+        corrected.append(text)
+    if corrected:
+        yield "\nMeasurement, from the gauge study:"
+        yield from corrected[: 2 * MOST]
+    if not_corrected:
+        yield f"  not corrected for the bench: {_names(not_corrected)}"
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+    return ", ".join(names[:MOST]) + more
+
+
+def _consistency(card: Mapping[str, Any]) -> Iterator[str]:
+    found = card["consistency"]
+    if not found:
+        return
+    yield "\nWhat the spread within lots comes from:"
+    for name, features in found["suppliers"].items():
+        for feature, entry in features.items():
+            yield f"  {name}, {feature}: {entry['statement']}"
+
+
+def _pack(card: Mapping[str, Any]) -> Iterator[str]:
+    pack = card["pack"]
+    rows = [(name, entry["simulated"]) for name, entry in pack["suppliers"].items()
+            if entry["simulated"]] if pack else []  # fmt: skip
+    if not rows:
+        return
+    yield f"\nPack {pack['series']}s{pack['parallel']}p, a car (cells as they come; sorted):"
+    for name, found in rows:
+        plain, ordered = found["ways"]["random"], found["ways"]["sorted and matched"]
+        small = found["production"]["50 cars a week"]
+        least = max(ordered["lost_Wh_per_car"], 0.0)
+        yield (f"  {name}: {plain['lost_Wh_per_car']:.0f} Wh and {plain['lost_km_per_car']:.2f} km "
+               f"lost, power {plain['power_percent']:.2f} %, imbalance "
+               f"{plain['imbalance_percent']:.2f} %; sorted {least:.0f} Wh; "
+               f"at 50 cars a week classes leave {small['left_over_percent']:.1f} % of cells "
+               "over")  # fmt: skip
+
+
+def _watch(card: Mapping[str, Any]) -> Iterator[str]:
+    watch = card["watch"]
+    if not watch:
+        return
+    lines = []
+    for feature, suppliers in watch["features"].items():
+        for name, entry in suppliers.items():
+            signals = sorted({lot for lots in entry["signals"].values() for lot in lots})
+            if signals:
+                lines.append(f"  {name}, {feature}: lots that signal: {_names(signals)}")
+            change = entry["change"]
+            if change:
+                lines.append(
+                    f"  {name}, {feature}: changed from lot {change['from_lot']} by "
+                    f"{change['shift']:+.3g} (p = {change['p_value']:.3f})"
+                )
+    for name, entry in watch["together"].items():
+        if entry["signals"]:
+            lines.append(f"  {name}, {' and '.join(entry['features'])} together: "
+                         f"{_names(entry['signals'])}")  # fmt: skip
+    if lines:
+        yield "\nWatch on the lots:"
+        yield from lines[: 3 * MOST]
+
+
+def _left_out(card: Mapping[str, Any]) -> Iterator[str]:
+    if card["exclusions"]:
+        yield f"\n{len(card['exclusions'])} recordings left out; the scorecard lists them"
+    if card["out_of_temperature"]:
+        yield f"{len(card['out_of_temperature'])} tests at another temperature than asked for"
+    for row in card["sensitivity"]:
+        text = "the decision does not change"
+        if row["changed"]:
+            text = "; ".join(f"{name} becomes {row['verdicts'][name]}" for name in row["changed"])
+        yield f"With {row['case']}: {text}"
