@@ -31,7 +31,15 @@ limits:                           # decision_rule: simple | guarded acceptance |
   - {{feature: dcir_10s_mOhm, upper: 45 mOhm}}
 rules: [gbt_31486_2024]           # acceptance rules of standards
 
-gauge: {{protocol: gauge_capacity, cells: 6, channels: 4, repeats: 2}}   # measures the bench
+equivalence:                      # the largest difference between suppliers of no account
+  - {{feature: capacity_Ah, margin: 0.5 %}}
+weights:                          # for the weighted score: worth 0 at worst, 1 at best
+  - {{feature: capacity_Ah, weight: 2, worst: 4.95 Ah, best: 5.25 Ah}}
+  - {{feature: dcir_10s_mOhm, weight: 1, worst: 45 mOhm, best: 25 mOhm}}
+costs: {{currency: EUR, cells: 100000, bad_cell_accepted: 40, good_cell_refused: 4, per_Wh: 0.1}}
+temperature: {{at: 25 degC, within: 5 degC, otherwise: list}}   # of the cell in the capacity test
+
+gauge: {{protocol: gauge_check, cells: 6, channels: 4, repeats: 2}}   # measures the bench
 pack: {{series: 96, parallel: 1}}
 which_recording: last valid       # fixed before there is data
 """

@@ -92,6 +92,8 @@ class Characteristic:
         One a cell, in order of time where times are known.
     decimals : int
         How many decimals show the spread with two digits.
+    components : dict
+        The one model of all its spreads.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Characteristic:
     comparisons: list[dict[str, Any]]
     values: list[Value]
     decimals: int
+    components: dict[str, Any] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -258,6 +261,7 @@ def _characteristic(name: str, item: dict[str, Any], times: dict[str, str]) -> C
         comparisons=records(item.get("comparisons")),
         values=values,
         decimals=decimals_for(numbers, spread),
+        components=mapping(item.get("components")),
     )
 
 

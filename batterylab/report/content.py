@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from batterylab.report import tables
-from batterylab.report.card import Card, Characteristic, mapping, text, texts
+from batterylab.report import causes, judgement, system, tables
+from batterylab.report.card import Card, Characteristic, mapping, pair, text, texts
 from batterylab.report.charts import overview, six
 from batterylab.report.model import (
     Block,
@@ -58,17 +58,22 @@ def document(card: Card, *, fits: Any = None, evidence: Any = None) -> Document:
     """
     sections = [
         _decision(card),
-        _comparison(card),
+        tables.traceability(card, evidence),
         _gates(card),
         *_capability(card),
-        tables.measurement(card),
-        tables.components(card),
-        tables.pack(card),
+        _comparison(card),
+        system.watch(card),
+        _with(tables.measurement(card), system.budgets(card.headline()),
+              system.bench_effects(card)),
+        _with(tables.components(card), system.model(card)),
+        causes.consistency(card),
+        judgement.ranking_section(card),
+        _with(tables.pack(card), causes.pack(card)),
         tables.fits(card, fits),
-        tables.exclusions(card),
+        _with(tables.exclusions(card), judgement.sensitivity(card)),
         _would_change(card),
-        tables.traceability(card, evidence),
         Section("Signatures", (Signatures(),)),
+        tables.recordings(card),
     ]
     return Document(
         title="Supplier report",
@@ -79,6 +84,13 @@ def document(card: Card, *, fits: Any = None, evidence: Any = None) -> Document:
         software=card.software,
         sections=_numbered(section for section in sections if section is not None),
     )
+
+
+def _with(section: Section | None, *more: list[Block]) -> Section | None:
+    """Return a section with further blocks; None if there is none."""
+    if section is None:
+        return None
+    return replace(section, blocks=(*section.blocks, *(b for blocks in more for b in blocks)))
 
 
 def _subtitle(card: Card) -> str:
@@ -120,6 +132,7 @@ def _decision(card: Card) -> Section:
     else:
         blocks.append(Paragraph("The scorecard names no supplier: there is nothing to decide."))
     blocks += _ranking(card)
+    blocks += judgement.stakes(card)
     return Section("Decision", tuple(blocks))
 
 
@@ -167,19 +180,21 @@ def _comparison(card: Card) -> Section:
         blocks.append(pairs)
     else:
         blocks.append(Paragraph("No two suppliers could be compared.", "note"))
-    return Section("Suppliers compared", tuple(blocks))
+    return Section("Lots and suppliers compared", tuple(blocks))
 
 
 def _gates(card: Card) -> Section:
     table = tables.gates(card)
     if not table.rows:
         said = "No acceptance rule of a standard is named in the study, or none could be judged."
-        return Section("Gates by rule", (Paragraph(said, "note"),))
+        return Section("Gates by rule", (Paragraph(said, "note"), *judgement.conformity(card)))
     marks = (
         "Marks: V, figure verified against public text; D, from notices about a draft; "
         "U, unverified. A gate passes or fails the sample at hand; it cannot rank suppliers."
     )
-    return Section("Gates by rule", (table, Paragraph(marks, "note")))
+    return Section(
+        "Gates by rule", (table, Paragraph(marks, "note"), *judgement.conformity(card))
+    )
 
 
 def _capability(card: Card) -> list[Section]:
@@ -216,7 +231,40 @@ def _remarks(one: Characteristic) -> list[str]:
         remarks = ["The study sets no limits on this characteristic."]
     if one.measurement.get("corrected") is not True:
         remarks.append("The spread includes that of the bench: it is not corrected for it.")
+    remarks += _judged(one)
     return remarks
+
+
+def _judged(one: Characteristic) -> list[str]:
+    """Say what is beside the indices: lots made equal, skewness, tolerance, resolution."""
+    said = []
+    for name, row in one.suppliers.items():
+        parts = []
+        found = mapping(row.get("capability"))
+        own = finite(mapping(found.get("within")).get("cpk"))
+        if own is not None:
+            parts.append(f"Cpk within lots {number(own, 2)}")
+        cpm = finite(found.get("cpm"))
+        if cpm is not None:
+            low, high = pair(found.get("cpm_interval"))
+            parts.append(f"Ppm {number(cpm, 2)} ({number(low, 2)} to {number(high, 2)})")
+        skewed = mapping(found.get("percentile"))
+        if skewed:
+            parts.append(
+                f"by percentiles of a fitted {text(skewed, 'distribution')} Ppk "
+                f"{number(skewed.get('ppk'), 2)} (Anderson-Darling "
+                f"{number(skewed.get('anderson_darling'), 2)}, normal "
+                f"{number(skewed.get('anderson_darling_normal'), 2)})"
+            )
+        low, high = pair(mapping(row.get("tolerance")).get("two_sided"))
+        if low is not None and high is not None:
+            parts.append(f"99 % of cells, with 95 % confidence, in {number(low, one.decimals)} to "
+                         f"{number(high, one.decimals)}")  # fmt: skip
+        if row.get("spread_is_resolved") is False:
+            parts.append("spread not resolved by the measurement")
+        if parts:
+            said.append(f"{name}: {'; '.join(parts)}.")
+    return said
 
 
 def _outside(card: Card, one: Characteristic) -> list[str]:
@@ -238,8 +286,8 @@ def capability_table(card: Card, one: Characteristic) -> Table:
         Column("Cells", "right", 0.5),
         Column("Mean (95 %)", "right", 2.2),
         Column("SD (95 %)", "right", 2.2),
-        Column("Cp", "right", 0.6),
-        Column("Cpk (95 % bound; n)", "right", 2.0),
+        Column("Pp", "right", 0.6),
+        Column("Ppk (95 %; n)", "right", 2.3),
         Column("Outside (upper 95 %)", "right", 1.7),
     )
     rows = tuple(_capability_row(one, name) for name in card.suppliers if name in one.suppliers)
@@ -263,7 +311,10 @@ def capability_cells(capability: dict[str, Any]) -> tuple[str, str, str]:
     cpk, lower = finite(capability.get("cpk")), finite(capability.get("cpk_lower_95"))
     if cpk is None or count is None:
         return MISSING, MISSING, MISSING
-    bound = number(lower, 2) if lower is not None else "no bound"
+    bound = f"at least {number(lower, 2)}" if lower is not None else "no bound"
+    low, high = pair(capability.get("cpk_interval"))
+    if low is not None and high is not None:
+        bound = f"{number(low, 2)} to {number(high, 2)}"
     outside = probability(capability.get("fraction_outside"))
     upper = probability(capability.get("fraction_outside_upper_95"))
     return (

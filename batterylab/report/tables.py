@@ -183,7 +183,7 @@ def measurement(card: Card) -> Section:
         Column("Reproducibility (SD)", "right", 1.25),
         Column("Bench SD (95 %)", "right", 1.8),
         Column("%GRR (95 %)", "right", 1.2),
-        Column("Distinct categories", "right", 0.85),
+        Column("Distinct categories (95 %)", "right", 1.2),
         Column("Cells × channels × repeats", "right", 0.95),
     )
     rows: list[tuple[str, ...]] = []
@@ -199,7 +199,7 @@ def measurement(card: Card) -> Section:
             one.label, "yes" if found.get("corrected") is True else "no",
             _digits(found.get("repeatability_sd")), _digits(found.get("reproducibility_sd")),
             _spread(found, "gauge_sd", "gauge_interval"),
-            with_interval(found, "grr_percent", 0), number(found.get("categories"), 1), size,
+            with_interval(found, "grr_percent", 0), with_interval(found, "categories", 1), size,
         ))  # fmt: skip
     blocks: list[Block] = []
     if rows:
@@ -417,6 +417,11 @@ def traceability(card: Card, evidence: Any = None) -> Section:
     if evidence is not None and evidence.instruments:
         rows = evidence.instruments
         blocks.append(Table("instruments", "Instruments", _INSTRUMENTS, rows, small=True))
+    return Section("Traceability", tuple(blocks))
+
+
+def recordings(card: Card) -> Section:
+    """Return the list of all recordings, as the last section."""
     rows = tuple(
         (row.get("seal", "")[:8], row.get("serial", ""), row.get("supplier", ""),
          row.get("lot", ""), row.get("channel", ""), row.get("protocol", ""),
@@ -425,10 +430,9 @@ def traceability(card: Card, evidence: Any = None) -> Section:
     )  # fmt: skip
     if rows:
         said = f"Recordings, {len(rows)} in all"
-        blocks.append(Table("recordings", said, _RECORDINGS, rows, small=True))
-    else:
-        blocks.append(_nothing("The scorecard lists no recordings."))
-    return Section("Traceability", tuple(blocks))
+        table = Table("recordings", said, _RECORDINGS, rows, small=True)
+        return Section("Recordings", (table,))
+    return Section("Recordings", (_nothing("The scorecard lists no recordings."),))
 
 
 def _moment(start_utc: str) -> str:

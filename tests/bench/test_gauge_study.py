@@ -21,7 +21,7 @@ steps:
   - discharge: {rate: C/3, for: 60 s}
     measure: part
 """
-GAUGE = ("study.yaml", "gauge: {protocol: gauge_capacity, cells: 6, channels: 4, repeats: 2}",
+GAUGE = ("study.yaml", "gauge: {protocol: gauge_check, cells: 6, channels: 4, repeats: 2}",
          "gauge: {protocol: quick, cells: 3, channels: 2, repeats: 2}")  # fmt: skip
 
 

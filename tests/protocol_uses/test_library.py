@@ -13,7 +13,8 @@ from batterylab.protocol.simulate import simulate
 
 STANDARDS = ("gbt_", "iec_", "iso_", "usabc_", "sae_")
 EXPECTED = {
-    "capacity_resistance", "formation_check", "gauge_capacity", "gbt_31484_cycle",
+    "capacity_resistance", "formation_check", "gauge_capacity", "gauge_check",
+    "gbt_31484_cycle",
     "gbt_31486_2024_capacity", "gbt_31486_charge_retention", "gbt_31486_rate_charge",
     "gbt_31486_rate_discharge", "gitt", "iec_62660_1_capacity", "iec_62660_1_power",
     "incoming_inspection", "iso_12405_4_hppc", "ocv_c20", "rate_capability",

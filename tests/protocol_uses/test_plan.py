@@ -68,7 +68,7 @@ def test_the_bench_file_gives_the_channels_and_the_gauge_its_rounds(tmp_path):
     assert made.channels == 48
     assert made.durations[0].hours == pytest.approx(1.517, abs=1e-3)
     assert made.durations[0].source == "simulation"
-    gauge = [s for s in made.spans if s.batch == 0 and s.what == "gauge_capacity"]
+    gauge = [s for s in made.spans if s.batch == 0 and s.what == "gauge_check"]
     assert len(gauge) == 12  # 6 cells, 4 channels, 2 repeats: six rotations, twice
     assert made.spans[-1].batch == 1
 

@@ -103,8 +103,10 @@ def bootstrap_bca(given, _):
         return float(off[:, 0] @ off[:, 1] / (sizes[0] * sizes[1]))
 
     found = bootstrap(rows, correlation)
-    return {"r": found.estimate, "jack_se": found.jackknife_error,
-            "boot_se": found.standard_error, "perc": found.percentile, "bca": found.bca}  # fmt: skip
+    return {
+        "r": found.estimate, "jack_se": found.jackknife_error,
+        "boot_se": found.standard_error, "perc": found.percentile, "bca": found.bca,
+    }  # fmt: skip
 
 
 def process_capability(given, want):
@@ -386,7 +388,7 @@ def test_every_worked_example_is_reproduced_to_its_tolerance(shared_data):
         extra = (cases,) if case["method"] == "gauge_rr_interval" else ()
         want = dict(case["expected"])
         found = method(case["inputs"], want, *extra)
-        for key in want:
+        for key, value in want.items():
             if key == "pa_lt":
                 continue
             try:
