@@ -128,8 +128,12 @@ def conformity(card: Card) -> list[Block]:
                 continue
             ends = [number(found.get(key)) for key in ("accept_lower", "accept_upper")
                     if finite(found.get(key)) is not None]  # fmt: skip
+            shown = " to ".join(ends)
+            if len(ends) == 1:
+                least = finite(found.get("accept_lower")) is not None
+                shown = f"{'at least' if least else 'at most'} {ends[0]}"
             rows.append((
-                one.label, name, one.decision_rule, " to ".join(ends),
+                one.label, name, one.decision_rule, shown,
                 number(found.get("standard_uncertainty")), _share(found.get("consumer_risk")),
                 _share(found.get("producer_risk")), _share(found.get("accepted_on_the_limit")),
             ))  # fmt: skip

@@ -26,6 +26,8 @@ from batterylab.suppliers.reference import line
 from batterylab.suppliers.sampling import Reading
 
 _LEAST_CELLS = 8
+#: degrees of freedom from which a t distribution is the normal one
+_MANY = 1e4
 
 
 @dataclass(frozen=True)
@@ -134,12 +136,12 @@ def budget(
         df = effective_degrees_of_freedom(
             variances, np.array([item.degrees_of_freedom for item in counted])
         )
-    whole = math.floor(df) if math.isfinite(df) else math.inf
-    factor = t_quantile(0.5 + CONFIDENCE / 2, max(whole, 1.0)) if math.isfinite(whole) else 1.96
+    whole = max(math.floor(df), 1.0) if df < _MANY else 1e9
+    factor = t_quantile(0.5 + CONFIDENCE / 2, whole)
     return {
         "contributions": [item.to_dict() for item in lines],
         "standard_uncertainty": combined,
-        "degrees_of_freedom": None if math.isinf(df) else df,
+        "degrees_of_freedom": df if df < _MANY else None,
         "coverage_factor": factor,
         "expanded_uncertainty": factor * combined,
         "temperature_per_K": None if effect is None else effect.per_K,

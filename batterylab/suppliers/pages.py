@@ -118,7 +118,7 @@ def _rule(entry: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _share(share: float) -> str:
-    return "0.001 %" if share < 1e-5 else f"{100 * share:.2g} %"
+    return "under 0.001 %" if share < 1e-5 else f"{100 * share:.2g} %"
 
 
 def _measurement(card: Mapping[str, Any]) -> Iterator[str]:

@@ -73,7 +73,7 @@ def test_decision_with_reasons_and_risks_stands_on_the_first_page(pages, card):
     first = flat(pages[0])
     for word in ("Alpha", "QUALIFY", "Beta", "CONDITIONAL", "Risks", "99.7 %"):
         assert word in first
-    assert first.index("1 Decision") < first.index("QUALIFY") < first.index("2 Suppliers compared")
+    assert first.index("1 Decision") < first.index("QUALIFY") < first.index("2 Traceability")
     for name in ("Alpha", "Beta"):
         for text in card["decision"][name]["reasons"] + card["decision"][name]["risks"]:
             assert text in first
@@ -82,11 +82,11 @@ def test_decision_with_reasons_and_risks_stands_on_the_first_page(pages, card):
 def test_sections_come_in_the_order_a_reader_needs(card):
     titles = [section.title for section in document(read_card(card)).sections]
     assert titles == [
-        "Decision", "Suppliers compared", "Gates by rule", "Capability: Capacity (Ah)",
+        "Decision", "Traceability", "Gates by rule", "Capability: Capacity (Ah)",
         "Capability: DC resistance, 10 s (mΩ)", "Capability: AC resistance (mΩ)",
-        "Capability: Energy (Wh)", "Other characteristics", "Measurement system",
-        "Variance components", "Pack", "Exclusions", "What would change this decision",
-        "Traceability", "Signatures",
+        "Capability: Energy (Wh)", "Other characteristics", "Lots and suppliers compared",
+        "Measurement system", "Variance components", "Pack", "Exclusions",
+        "What would change this decision", "Signatures", "Recordings",
     ]  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def test_each_characteristic_has_its_six_charts_on_one_page(pages):
         (page,) = [flat(page) for page in pages if f"Capability: {label}" in flat(page)]
         places = [page.index(caption) for caption in captions]
         assert places == sorted(places)
-        assert "Cpk (95 % bound; n)" in page
+        assert "Ppk (95 %; n)" in page
 
 
 @pytest.mark.parametrize("fmt", ["pdf", "html"])
@@ -117,7 +117,8 @@ def test_a_capability_never_stands_without_bound_and_n(place, card, pages):
     text = flat(" ".join(pages))
     for supplier in ("Alpha", "Beta"):
         one = card["features"]["capacity_Ah"]["suppliers"][supplier]["capability"]
-        assert f"{one['cpk']:.2f} ({one['cpk_lower_95']:.2f}; n = {one['n']})" in text
+        bound = f"{one['cpk']:.2f} (at least {one['cpk_lower_95']:.2f}; n = {one['n']})"
+        assert bound in text
     bare = copy.deepcopy(card)
     for feature in bare["features"].values():
         for row in feature["suppliers"].values():
