@@ -8,6 +8,7 @@ off before the import.
 import os
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,10 @@ def pybamm() -> Any:
 @cache
 def _parameter_values(name: str) -> Any:
     module = pybamm()
+    if name.lower().endswith(".json"):
+        from batterylab.pybamm_bpx import read_bpx
+
+        return read_bpx(Path(name))
     known = sorted(module.parameter_sets.keys())
     if name not in known:
         import difflib
@@ -51,12 +56,12 @@ def version() -> str:
 
 
 def parameter_values(name: str) -> Any:
-    """Return a copy of a set that PyBaMM ships, as `pybamm.ParameterValues`.
+    """Return a copy of a set that PyBaMM ships, or of a BPX file, as `pybamm.ParameterValues`.
 
     Raises
     ------
     BatterylabError
-        If PyBaMM ships no such set.
+        If PyBaMM ships no such set, or the file is no BPX.
     """
     return _parameter_values(name).copy()
 

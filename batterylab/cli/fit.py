@@ -32,7 +32,7 @@ FEW_FITS = 3
 @click.option("--plot", "plot_folder", type=click.Path(path_type=Path, file_okay=False),
               help="Write a picture of each fit to this folder.")
 @click.option("--export", "export_folder", type=click.Path(path_type=Path, file_okay=False),
-              help="Write PyBaMM parameters of each spm or spme fit to this folder.")
+              help="Write PyBaMM parameters and BPX of each spm or spme fit to this folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
 def fit(
     place: Path, model: str, parameters: tuple[str, ...], step: int | None, protocol: str,
@@ -60,7 +60,7 @@ def fit(
         from batterylab.cli.fitcheck import write_exports
 
         count = write_exports(fits, export_folder)
-        click.echo(f"{count} parameter files in {export_folder}", err=True)
+        click.echo(f"parameters of {count} fits in {export_folder}", err=True)
     compared = _compared(place, model, fits) if check else []
     if as_json:
         from batterylab.cli import echo_json

@@ -67,10 +67,14 @@ def lines_of(found: Sequence[dict[str, Any]], of: int) -> list[str]:
 
 
 def write_exports(fits: Sequence["Fit"], folder: Path) -> int:
-    """Write what each converged fit changes in its parameter set; return how many files."""
+    """Write what each converged fit changes in its parameter set, and its BPX; count the fits."""
     import json
 
+    import click
+
+    from batterylab.errors import BatterylabError
     from batterylab.features.store import write_whole
+    from batterylab.fit.bpxexport import bpx_of
     from batterylab.fit.spmexport import export
 
     count = 0
@@ -80,5 +84,11 @@ def write_exports(fits: Sequence["Fit"], folder: Path) -> int:
         serial = "".join(c if c.isalnum() or c in "-_.+" else "-" for c in fit.serial)
         path = folder / f"{serial}_{fit.seal[:8] or 'unsealed'}_{fit.model}.json"
         write_whole(path, json.dumps(export(fit).to_dict(), indent=1) + "\n")
+        try:
+            content = bpx_of(fit)
+        except BatterylabError as error:
+            click.echo(f"{fit.serial}: no BPX: {error.message}", err=True)
+        else:
+            write_whole(path.with_suffix(".bpx.json"), json.dumps(content, indent=1) + "\n")
         count += 1
     return count

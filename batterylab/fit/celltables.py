@@ -5,6 +5,7 @@ along. Importing PyBaMM costs seconds: `tables_of` keeps what was sampled where 
 """
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -145,7 +146,7 @@ def cell_tables(parameter_set: str = "Chen2020", temperature_K: float = 298.15) 
     Parameters
     ----------
     parameter_set : str
-        One of `FULL_CELLS`.
+        One of `FULL_CELLS`, or the path of a BPX file (``.json``).
     temperature_K : float
         At which the tables are exact.
 
@@ -154,7 +155,7 @@ def cell_tables(parameter_set: str = "Chen2020", temperature_K: float = 298.15) 
     BatterylabError
         If the set is not a lithium-ion full cell that PyBaMM ships.
     """
-    if parameter_set not in FULL_CELLS:
+    if parameter_set not in FULL_CELLS and not parameter_set.lower().endswith(".json"):
         parameter_values(parameter_set)
         raise BatterylabError(
             f"parameter set {parameter_set!r} is no lithium-ion full cell",
@@ -284,7 +285,7 @@ def _thermal_numbers(sample: _Sampler) -> dict[str, float]:
         cool = sample.number(p.h_total * p.A_cooling)
     except (KeyError, ValueError, TypeError):
         heat = cool = math.nan
-    return {"heat_J_K": heat, "cooling_W_K": cool}
+    return {"heat_J_K": heat, "cooling_W_K": cool if cool > 0 else math.nan}
 
 
 def tables_of(
@@ -307,6 +308,8 @@ def tables_of(
     if cache is None:
         return cell_tables(parameter_set, temperature_K)
     safe = "".join(c if c.isalnum() else "-" for c in parameter_set)[:60]
+    if parameter_set.lower().endswith(".json"):
+        safe = f"bpx-{bpx_digest(parameter_set)}"
     version = metadata.version("pybamm")
     path = cache / f"{safe}_{temperature_K:.2f}K_spm{TABLES_VERSION}_pybamm-{version}.npz"
     kept = _read_tables(path, parameter_set)
@@ -314,6 +317,20 @@ def tables_of(
         kept = cell_tables(parameter_set, temperature_K)
         _write_tables(path, kept)
     return kept
+
+
+def bpx_digest(path: str) -> str:
+    """Return the SHA-256 of a BPX file, 16 hex digits.
+
+    Raises
+    ------
+    BatterylabError
+        If it cannot be read.
+    """
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise BatterylabError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _read_tables(path: Path, name: str) -> CellTables | None:

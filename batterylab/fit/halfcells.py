@@ -72,12 +72,12 @@ class HalfCells:
 
 
 def from_parameter_set(name: str = "Chen2020", cache: Path | None = None) -> HalfCells:
-    """Return the half-cell curves of a parameter set that PyBaMM ships.
+    """Return the half-cell curves of a parameter set that PyBaMM ships, or of a BPX file.
 
     Parameters
     ----------
     name : str
-        Of the set.
+        Of the set, or the path of the file (``.json``).
     cache : Path, optional
         Folder that keeps the sampled tables, by set and version of PyBaMM.
 
@@ -86,7 +86,10 @@ def from_parameter_set(name: str = "Chen2020", cache: Path | None = None) -> Hal
     BatterylabError
         If the set is unknown or has no two open-circuit potentials.
     """
-    path = cache and cache / f"{_safe(name)}_pybamm-{metadata.version('pybamm')}.npz"
+    from batterylab.fit.celltables import bpx_digest
+
+    safe = f"bpx-{bpx_digest(name)}" if name.lower().endswith(".json") else _safe(name)
+    path = cache and cache / f"{safe}_pybamm-{metadata.version('pybamm')}.npz"
     kept = _read_cache(path, name) if path else None
     if kept is not None:
         return kept

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from batterylab.errors import BatterylabError
 from batterylab.features.store import write_whole
-from batterylab.fit.celltables import TABLES_VERSION
+from batterylab.fit.celltables import TABLES_VERSION, bpx_digest
 from batterylab.fit.halfcells import HalfCells, from_parameter_set
 from batterylab.fit.impedance import ImpedanceSettings
 from batterylab.fit.models import Settings, fit_one, settings_of
@@ -110,6 +110,8 @@ class Job:
             isinstance(settings, ImpedanceSettings) and settings.is_model
         ):
             content["tables"] = [TABLES_VERSION, metadata.version("pybamm")]
+            if settings.parameter_set.lower().endswith(".json"):
+                content["tables"].append(bpx_digest(settings.parameter_set))
         self.key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     def fit(self, recording: Recording) -> Fit:
