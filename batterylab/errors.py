@@ -5,7 +5,8 @@ BatterylabError            2   wrong use, file or argument; nothing was started
 ├── OutOfRangeError        2   a value outside what instrument or cell allows
 ├── EnvironmentFailedError 1   a port, a link, a disk
 ├── NotMetError            3   a limit or a check is not met
-└── SafetyStopError        4   a channel was stopped for safety
+├── SafetyStopError        4   a channel was stopped for safety
+└── PausedError            0   a run was paused, as somebody wished
 """
 
 from collections.abc import Sequence
@@ -55,6 +56,12 @@ class SafetyStopError(BatterylabError):
     """A channel was stopped for safety."""
 
     exit_code = 4
+
+
+class PausedError(BatterylabError):
+    """A run was paused: every channel is safe, and it can be resumed."""
+
+    exit_code = 0
 
 
 @dataclass(frozen=True)

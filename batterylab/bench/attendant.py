@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from batterylab.bench.channelrun import ChannelRun
 from batterylab.bench.clock import Clock
 from batterylab.bench.frame import Frame
-from batterylab.bench.journal import Journal
+from batterylab.bench.journal import ROW, Journal
 from batterylab.bench.limits import Watch
 from batterylab.bench.recorder import Samples
 from batterylab.bench.stepper import Snapshot
 from batterylab.drivers.roles import CellState, LogBlock
 from batterylab.errors import EnvironmentFailedError
-from batterylab.protocol import Resolved
+from batterylab.protocol import Outcome, Resolved
 from batterylab.protocol.ends import ENDED_BY, Block, Fired
 
 LOOK_s = 1.0
@@ -22,6 +22,7 @@ STALE_POLLS = 2
 #: a supply that changes its step, with all that is read back, gives no sample for some seconds
 STALE_LEAST_s = 10.0
 LIVE_SHARE = 0.5
+UNIX_TIME, STEP_INDEX = ROW.index("unix_time_s"), ROW.index("step_index")
 
 Degrees = dict[tuple[str, int], float | None]
 
@@ -129,6 +130,7 @@ class Attendant:
         frame = self.frame
         active = [run for _, run in frame.members if run.running]
         if not active:
+            self._go_on()
             return
         block = self._follow(active, now_s) if frame.is_stepped else self._learn(active, now_s)
         times_s = frame.times(block)
@@ -137,6 +139,7 @@ class Attendant:
         self._stop_beyond_limits(samples, now_s, is_new=is_new)
         self._end_steps(log_s)
         self.journal.rows(frame.renumbered(frame.recorder.take(samples)))
+        self._note_latest()
         self._go_on()
 
     def _learn(self, active: list[ChannelRun], now_s: float) -> LogBlock:
@@ -319,6 +322,7 @@ class Attendant:
                 run.running = None
                 continue
             run.finish()
+            self._note_done(index, run)
             if run.is_active:
                 following.append(run)
             else:
@@ -329,18 +333,142 @@ class Attendant:
             self._note_marks(following)
             self.begin([*waiting, *(run for run in following if not run.wants_air)])
 
-    def _close_steps(self, index: int, run: ChannelRun) -> None:
+    def _note_done(self, index: int, run: ChannelRun) -> None:
+        """Write the results of the segment that ended: what `resume` counts with."""
+        self.journal.event(
+            run.entry.name, "done", index=index,
+            results=[_plain(outcome) for outcome in run.results],
+        )
+
+    def _note_latest(self) -> None:
+        """Enter each channel's last sample into the table that is durable every second."""
+        table = self.journal.latest.table if self.journal.latest else None
+        if table is None:
+            return
+        for column, (index, run) in enumerate(self.frame.members):
+            row, running = self.frame.recorder.last[column], run.running
+            if running is None or math.isnan(row[0]):
+                continue
+            k = int(row[STEP_INDEX]) - running.first_index
+            if not 0 <= k < len(running.starts_s):
+                continue
+            table[index, : len(row)] = row
+            table[index, 0] = index
+            table[index, len(row) :] = row[UNIX_TIME] - running.starts_s[k], running.moved_Ah[k]
+
+    # -- interruptions -----------------------------------------------------------------------
+    def catch_up(self) -> None:
+        """Fetch what a cycler logged until it was stopped, and keep what ran as far as it came.
+
+        The channels are stopped already. A sequence that had ended by then counts as ended.
+        """
+        frame = self.frame
+        active = [run for _, run in frame.members if run.running]
+        if not active:
+            return
+        block = self._fetch(active)
+        times_s = frame.times(block)
+        samples = self._samples(block, times_s, {}, {})
+        self.journal.rows(frame.renumbered(frame.recorder.take(samples)))
+        self._note_latest()
+        for column, (index, run) in enumerate(frame.members):
+            running = run.running
+            if running is None:
+                continue
+            self.journal.rows(frame.renumbered(frame.recorder.flush(column)))
+            if run.stopped:
+                self.close(column, index, run)
+                run.running = None
+            elif running.is_ending:
+                self._close_steps(index, run)
+                run.finish()
+                self._note_done(index, run)
+            else:
+                self._close_steps(index, run, is_cut=True)
+                run.interrupt()
+                self.note_kept(index, run)
+
+    def _fetch(self, active: list[ChannelRun]) -> LogBlock:
+        """Return the samples since the last look, and note where the last step was cut."""
+        frame = self.frame
+        for run in active:
+            last_s = frame.recorder.last[frame.numbers.index(run.entry.cycler_channel), UNIX_TIME]
+            if run.running is not None:
+                run.running.end_s = float(max(last_s, run.running.starts_s[-1])) \
+                    if math.isfinite(last_s) else run.running.starts_s[-1]  # fmt: skip
+        if frame.is_stepped:
+            seen: Snapshot = frame.driver.snapshot()
+            active[0].note_starts(seen.starts_s, seen.ends_s)
+            if seen.state is CellState.OK:
+                active[0].note_end(seen.end_s)
+            elif active[0].running is not None and len(seen.block.time_ms):
+                active[0].running.end_s = float(frame.times(seen.block)[-1])
+            return seen.block
+        numbers = [run.entry.cycler_channel for run in active]
+        block, looks = frame.read(numbers)
+        fresh = frame.times(block) > frame.last_s
+        block = LogBlock(block.time_ms[fresh], block.current_A[fresh], block.voltage_V[fresh],
+                         block.state[fresh])  # fmt: skip
+        times_s = frame.times(block)
+        states = frame.driver.states(numbers)
+        for run in active:
+            number = run.entry.cycler_channel
+            live = block.state[:, frame.numbers.index(number)] == CellState.RUNNING
+            run.note_start(times_s, block.state[:, frame.numbers.index(number)])
+            if states[number] in (CellState.OK, CellState.FAIL):
+                self._ended(run, states[number], block, times_s, frame.last_s)
+            elif run.running is not None:
+                self._note_cut(run, times_s[live], looks[number])
+        return block
+
+    def _note_cut(
+        self, run: ChannelRun, live_s: NDArray[np.float64], look: tuple[int, float]
+    ) -> None:
+        """Learn when a sequence was cut, from its last samples or from how long its step ran."""
+        running = run.running
+        assert running is not None  # noqa: S101
+        before_s, (step, elapsed_s) = running.end_s, look
+        if len(live_s):
+            run.note_step(step, elapsed_s, float(live_s[-1]))
+            running.end_s = float(live_s[-1])
+            run.lost_s = max(0.0, float(live_s[0]) - LOOK_s - before_s)
+            return
+        if step > len(running.starts_s):  # fixed steps that ended in the meantime
+            between = running.segment.steps[len(running.starts_s) - 1 : step - 1]
+            began_s = running.starts_s[-1] + sum(each.duration_s for each in between)
+            run.note_step(step, elapsed_s, began_s + math.floor(elapsed_s))
+        running.end_s = max(before_s, running.starts_s[-1] + elapsed_s)
+        run.lost_s = running.end_s - before_s
+
+    def note_kept(self, index: int, run: ChannelRun) -> None:
+        """Write how far the segment under way had come."""
+        carried = run.carried
+        self.journal.event(
+            run.entry.name, "kept", index=index,
+            before=[_plain(outcome) for outcome in run.before],
+            carried=vars(carried) if carried else None,
+        )
+
+    def _close_steps(self, index: int, run: ChannelRun, *, is_cut: bool = False) -> None:
+        """Write where the steps lie that ran; times leave pauses out. A cut step is not closed."""
         running = run.running
         if running is None:
             return
         spans = run.lengths(float(math.floor(self.clock.now())))
+        carried = run.carried
         for k, (start_s, end_s) in enumerate(spans):
             is_last = k == len(spans) - 1
+            if is_cut and is_last:
+                return
+            before_Ah, before_s = (carried.moved_Ah, carried.elapsed_s) if carried and k == 0 \
+                else (0.0, 0.0)  # fmt: skip
             outcome = running.outcome(k, end_s - start_s)
             ended_by = "stopped" if run.stopped and is_last else ENDED_BY[outcome.ended_by]
             self.journal.event(
                 run.entry.name, "step", index=index, step=running.first_index + k,
-                start_s=start_s, end_s=end_s, ended_by=ended_by, moved_Ah=running.moved_Ah[k],
+                start_s=start_s - self.frame.paused_s - before_s,
+                end_s=end_s - self.frame.paused_s, ended_by=ended_by,
+                moved_Ah=running.moved_Ah[k] + before_Ah,
             )  # fmt: skip
 
     def close(self, column: int, index: int, run: ChannelRun) -> None:
@@ -349,3 +477,9 @@ class Attendant:
         if run.stopped:
             self.journal.event(run.entry.name, "stopped", index=index, reason=run.stopped)
         self.journal.rows(self.frame.renumbered(self.frame.recorder.flush(column)))
+
+
+def _plain(outcome: Outcome) -> dict[str, float | str | None]:
+    """Return an outcome as JSON can hold it."""
+    return {key: None if isinstance(value, float) and math.isnan(value) else value
+            for key, value in vars(outcome).items()}  # fmt: skip

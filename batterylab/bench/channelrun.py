@@ -115,6 +115,21 @@ class Running:
                 yield k, slice(int(edges[k]), int(edges[k + 1]))
 
 
+@dataclass(frozen=True)
+class Carried:
+    """What the step under way had come to when the run was interrupted.
+
+    Attributes
+    ----------
+    moved_Ah, elapsed_s, moved_Wh : float
+        Charge, time and energy since the step began, pauses not counted.
+    """
+
+    moved_Ah: float
+    elapsed_s: float
+    moved_Wh: float = 0.0
+
+
 @dataclass
 class ChannelRun:
     """What one channel does in a run.
@@ -131,6 +146,16 @@ class ChannelRun:
         What runs now.
     stopped : str
         Why the channel was stopped; empty if it was not.
+    has_ended : bool
+        Whether an interrupted run had come to this channel's end before.
+    lost_s : float
+        Time for which an interruption lost the samples.
+    before : list of Outcome
+        Of an interrupted segment: how the steps went that had ended.
+    carried : Carried or None
+        Of an interrupted segment: the step that was under way.
+    results : list of Outcome
+        Of the last segment that ended.
     """
 
     entry: ChannelEntry
@@ -140,9 +165,14 @@ class ChannelRun:
     running: Running | None = None
     steps_done: int = 0
     stopped: str = ""
+    has_ended: bool = False
+    lost_s: float = 0.0
     remarks: list[str] = field(default_factory=list)
     bad_samples: int = 0
     hot_polls: int = 0
+    before: list[Outcome] = field(default_factory=list)
+    carried: Carried | None = None
+    results: list[Outcome] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.progress = Progress(self.resolved)
@@ -150,7 +180,15 @@ class ChannelRun:
     @property
     def is_active(self) -> bool:
         """Whether there is still something to do."""
-        return not self.stopped and self.progress.current is not None
+        return not (self.stopped or self.has_ended) and self.progress.current is not None
+
+    @property
+    def pending(self) -> Segment | None:
+        """What is to be done next: a segment, or what an interruption left of it."""
+        segment = self.progress.current
+        if segment is None or (not self.before and self.carried is None):
+            return segment
+        return rest_of(segment, len(self.before), self.carried)
 
     @property
     def wants_air(self) -> bool:
@@ -159,14 +197,62 @@ class ChannelRun:
         return self.is_active and segment is not None and segment.steps[0].air is not None
 
     def begin(self, now_s: float) -> Running:
-        """Note that the current segment starts now."""
-        segment = self.progress.current
+        """Note that what is pending starts now."""
+        segment = self.pending
         if segment is None:
             raise ValueError(f"{self.entry.name}: nothing is left to begin")
-        self.running = Running(
-            segment, [now_s], self.steps_done, [0.0] * len(segment.steps)
-        )
+        first = self.steps_done + len(self.before)
+        self.running = Running(segment, [now_s], first, [0.0] * len(segment.steps))
         return self.running
+
+    def keep(self, before: Sequence[Outcome], carried: Carried | None) -> None:
+        """Take over how far an interrupted segment had come."""
+        self.before, self.carried, self.running = list(before), carried, None
+
+    def interrupt(self) -> None:
+        """Keep what runs as far as it came: `pending` is then what is left of it.
+
+        A step of a fixed length of which less than a second is left counts as ended.
+        """
+        running, full = self.running, self.progress.current
+        if running is None or full is None:
+            return
+        last = len(running.starts_s) - 1
+        outcomes = self._outcomes(running, running.starts_s[last])
+        cut = outcomes[-1]
+        elapsed_s = max(0.0, cut.duration_s)
+        step = full.steps[len(self.before) + last]
+        has_ended = step.is_fixed and elapsed_s > step.duration_s - 1.0
+        if has_ended:
+            self.keep(self.before + outcomes, None)
+        else:
+            carried = Carried(cut.moved_Ah, elapsed_s, cut.moved_Wh)
+            self.keep(self.before + outcomes[:-1], carried)
+        if len(self.before) == len(full.steps):
+            self.take(self.before)
+
+    def _outcomes(self, running: Running, now_s: float) -> list[Outcome]:
+        """Return how the steps of what runs went, with what was carried into the first."""
+        spans = self.lengths(now_s)
+        outcomes = [running.outcome(k, end - begin) for k, (begin, end) in enumerate(spans)]
+        if outcomes and self.carried is not None:
+            first, before = outcomes[0], self.carried
+            outcomes[0] = replace(
+                first, moved_Ah=first.moved_Ah + before.moved_Ah,
+                moved_Wh=first.moved_Wh + before.moved_Wh,
+                duration_s=first.duration_s + before.elapsed_s,
+            )  # fmt: skip
+        return outcomes
+
+    def take(self, results: Sequence[Outcome]) -> Segment | None:
+        """Take the results of a whole segment, and return the next one."""
+        self.results = list(results)
+        self.steps_done += len(self.results)
+        self.keep([], None)
+        following = self.progress.finish(self.results)
+        self.remarks += self.progress.remarks
+        self.progress.remarks = []
+        return following
 
     def note_start(self, times_s: NDArray[np.float64], states: NDArray[np.int16]) -> None:
         """Learn from the first samples in which second the segment began."""
@@ -251,17 +337,34 @@ class ChannelRun:
         running = self.running
         if running is None:
             raise ValueError(f"{self.entry.name}: nothing runs")
-        spans = self.lengths(running.end_s)
-        outcomes = [running.outcome(k, end - begin) for k, (begin, end) in enumerate(spans)]
-        self.steps_done += len(running.segment.steps)
-        self.running = None
-        following = self.progress.finish(outcomes)
-        self.remarks += self.progress.remarks
-        self.progress.remarks = []
-        return following
+        return self.take(self.before + self._outcomes(running, running.end_s))
 
     def new_marks(self) -> list[str]:
         """Return the names of marks that were passed since the last time."""
         names = [name for name, _ in self.progress.marks]
         self.progress.marks.clear()
         return names
+
+
+def rest_of(segment: Segment, ended: int, carried: Carried | None) -> Segment:
+    """Return what is left of a segment after some steps, and a part of the next one.
+
+    A length or a bound of time, a charge and a state of charge count from the step's begin: what
+    has passed is taken off.
+    """
+    steps = segment.steps[ended:]
+    if carried is None or not steps:
+        return replace(segment, steps=steps)
+    first, moved_Ah = steps[0], abs(carried.moved_Ah)
+    passed = {"capacity_Ah": moved_Ah, "energy_Wh": abs(carried.moved_Wh)}
+    ends = tuple(
+        replace(end, value=max(end.value - passed[end.quantity], 1e-6))
+        if end.quantity in passed and not end.of else end for end in first.ends
+    )  # fmt: skip
+    left_s = max(1, round(first.duration_s - carried.elapsed_s))
+    left_Ah = segment.stop_after_Ah
+    if left_Ah is not None:
+        left_Ah = max(left_Ah - moved_Ah, 1e-6)
+    points = None if first.points is None else first.points.after(carried.elapsed_s)
+    shortened = replace(first, duration_s=left_s, ends=ends, points=points)
+    return replace(segment, steps=(shortened, *steps[1:]), stop_after_Ah=left_Ah)

@@ -54,6 +54,7 @@ class Frame:
         self.numbers = [run.entry.cycler_channel for _, run in members]
         self.indices = np.array([index for index, _ in members], float)
         self.slots: dict[tuple[Step, ...], int] = {}
+        self.paused_s = 0.0
         self.offset_s = 0.0
         self.stale = 0
         self.last_s = self.start_s = 0.0
@@ -106,6 +107,21 @@ class Frame:
             len(self.members), resolved.voltage_moves_V, now_s, resolved.current_moves_A
         )
 
+    def count_from(self, start_s: float, paused_s: float, last: NDArray[np.float64]) -> None:
+        """Go on counting where an interrupted run stood.
+
+        Parameters
+        ----------
+        start_s, paused_s : float
+            Begin of the run as unix seconds, and how long it has been paused since.
+        last : ndarray, shape (c, 11)
+            The last sample of each member, as a row of the journal; NaN where there is none.
+        """
+        self.paused_s = paused_s
+        self.recorder.start_s = start_s + paused_s
+        self.recorder.net_Ah = np.nan_to_num(last[:, -2])
+        self.recorder.net_Wh = np.nan_to_num(last[:, -1])
+
     def begin(self, runs: list[ChannelRun], slot: int) -> None:
         """Start the sequence of a slot on some channels."""
         self.driver.start([run.entry.cycler_channel for run in runs], slot)
@@ -147,7 +163,7 @@ class Frame:
         groups: dict[int, list[ChannelRun]] = {}
         waiting: list[ChannelRun] = []
         for run in runs:
-            segment = run.progress.current
+            segment = run.pending
             if segment is None:
                 continue
             slot = self._slot_of(segment, set(groups))
@@ -204,7 +220,7 @@ class SteppedFrame(Frame):
     def begin(self, runs: list[ChannelRun], slot: int) -> None:
         """Start the sequence of a slot; the stepper ends it at the segment's charge."""
         for run in runs:
-            segment = run.progress.current
+            segment = run.pending
             most_Ah = segment.stop_after_Ah if segment else None
             self.driver.start(
                 [run.entry.cycler_channel], slot, math.inf if most_Ah is None else most_Ah

@@ -35,10 +35,18 @@ def _recording(
     start_s = float(next(e["start_s"] for e in content.events if e["what"] == "begin"))
     events = [event for event in content.events if event.get("index") == index]
     stopped = next((e["reason"] for e in events if e["what"] == "stopped"), "")
+    cut = [e["reason"] for e in content.events if e["what"] == "interrupted"]
+    cut = [] if content.events and content.events[-1]["what"] != "interrupted" else cut[-1:]
     is_complete = any(e["what"] == "complete" for e in events)
     if not stopped and not is_complete:
-        stopped = "the journal ends before the protocol does"
-    remarks = [text for e in events if e["what"] == "remark" for text in e["remarks"]]
+        stopped = (cut or ["the journal ends before the protocol does"])[0]
+    said = (text for e in events if e["what"] == "remark" for text in e["remarks"])
+    remarks = list(dict.fromkeys(said))
+    pauses = [
+        {"at_s": e["at_s"] - start_s - e["paused_s"], "length_s": e["gap_s"],
+         "reason": e["reason"], "operator": e["operator"]}
+        for e in content.events if e["what"] == "resumed"
+    ]  # fmt: skip
     columns = {
         name: rows[:, k].astype("<i4") if name.endswith("_index") else rows[:, k].copy()
         for k, name in enumerate(ROW)
@@ -57,6 +65,8 @@ def _recording(
              for e in events if e["what"] == "mark"]  # fmt: skip
     if marks:
         provenance["marks"] = marks
+    if pauses:
+        provenance["pauses"] = pauses
     recording = Recording(
         serial=channel["serial"],
         supplier=channel["supplier"],

@@ -13,13 +13,16 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batterylab.bench.clock import may_take
 from batterylab.errors import BatterylabError, EnvironmentFailedError
+
+if TYPE_CHECKING:
+    from batterylab.bench.latest import Latest
 
 SCHEMA = "batterylab.journal/1"
 MAGIC = b"BLJ1"
@@ -52,6 +55,9 @@ class Journal:
         If the disk refuses; here and on every write.
     """
 
+    #: the last sample of every channel, written after each sync
+    latest: "Latest | None" = None
+
     def __init__(self, path: Path, head: dict[str, Any]) -> None:
         self.path = path
         self._synced = 0.0
@@ -67,6 +73,25 @@ class Journal:
         except EnvironmentFailedError:
             self._let_go()
             raise
+
+    @classmethod
+    def reopen(cls, path: Path) -> "Journal":
+        """Open an interrupted journal to go on; what was cut short at its end is cut off.
+
+        Raises
+        ------
+        EnvironmentFailedError
+            If the disk refuses.
+        """
+        journal = cls.__new__(cls)
+        journal.path, journal._synced = path, 0.0
+        whole = JournalContent(path).whole_bytes
+        try:
+            os.truncate(path, whole)
+            journal._file = path.open("ab")
+        except OSError as error:
+            raise journal._refused(error) from None
+        return journal
 
     def _refused(self, error: OSError) -> EnvironmentFailedError:
         return EnvironmentFailedError(f"{self.path}: cannot be written: {error.strerror or error}")
@@ -105,6 +130,8 @@ class Journal:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise self._refused(error) from None
+        if self.latest is not None:
+            self.latest.write()
         self._synced = time.monotonic()
 
     def close(self) -> None:
@@ -114,6 +141,8 @@ class Journal:
                 self.sync()
             finally:
                 self._let_go()
+                if self.latest is not None:
+                    self.latest.close()
 
 
 class JournalContent:
@@ -127,6 +156,8 @@ class JournalContent:
         In order; each has ``channel`` and ``what``.
     rows : ndarray, shape (n, 11)
         Columns as in `ROW`.
+    whole_bytes : int
+        Up to where the file is whole.
     is_whole : bool
         False if the file ends in the middle of a frame, or a frame is damaged.
     """
@@ -135,6 +166,7 @@ class JournalContent:
         self.head: dict[str, Any] = {}
         self.events: list[dict[str, Any]] = []
         self.is_whole = True
+        self.whole_bytes = 0
         blocks: list[NDArray[np.float64]] = []
         for kind, content in self._frames(path):
             if kind == b"H":
@@ -159,7 +191,7 @@ class JournalContent:
             return
         if not data.startswith(MAGIC):
             raise BatterylabError(f"{path}: not a journal", hint=f"it begins with {MAGIC!r}")
-        at = len(MAGIC)
+        at = self.whole_bytes = len(MAGIC)
         while at < len(data):
             if at + _HEAD.size > len(data):
                 self.is_whole = False
@@ -172,3 +204,4 @@ class JournalContent:
                 return
             yield kind, content
             at += _HEAD.size + length
+            self.whole_bytes = at

@@ -85,17 +85,15 @@ def _newest(path: Path) -> tuple[int, NDArray[np.float64] | None]:
     except OSError:
         return 0, None
     best: tuple[int, NDArray[np.float64] | None] = (0, None)
-    at = 0
-    while at + _HEAD.size <= len(data):
-        magic, number, rows, crc = _HEAD.unpack_from(data, at)
-        size = rows * len(COLUMNS) * 8
-        if magic != MAGIC:  # the first slot was never written: find the second
-            at = data.find(MAGIC, at + 1)
-            if at < 0:
-                break
-            continue
-        content = data[at + _HEAD.size : at + _HEAD.size + size]
-        if len(content) == size and zlib.crc32(content) == crc and number > best[0]:
-            best = (number, np.frombuffer(content, "<f8").reshape(rows, len(COLUMNS)).copy())
-        at += _HEAD.size + size
+    at = data.find(MAGIC)
+    while at >= 0:
+        if at + _HEAD.size <= len(data):
+            _, number, rows, crc = _HEAD.unpack_from(data, at)
+            size = rows * len(COLUMNS) * 8
+            content = data[at + _HEAD.size : at + _HEAD.size + size]
+            is_whole = len(content) == size and zlib.crc32(content) == crc
+            if is_whole and number > best[0]:
+                table = np.frombuffer(content, "<f8").reshape(rows, len(COLUMNS)).copy()
+                best = (number, table)
+        at = data.find(MAGIC, at + 1)
     return best

@@ -17,13 +17,25 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from batterylab.bench.clock import listening
 from batterylab.bench.guard import GuardProcess
-from batterylab.bench.session import open_work, recover, run_study
-from batterylab.errors import BatterylabError, EnvironmentFailedError, SafetyStopError
+from batterylab.bench.session import (
+    interrupted_runs,
+    open_work,
+    recover,
+    resume_study,
+    run_study,
+)
+from batterylab.errors import (
+    BatterylabError,
+    EnvironmentFailedError,
+    PausedError,
+    SafetyStopError,
+)
 from batterylab.study import Study
 
 STATUS_EVERY_s = 0.5
@@ -108,9 +120,15 @@ def status_of(study: Study) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
         data = json.loads(path.read_text(encoding="utf-8"))
     data["is_running"] = lives
-    if not data["is_running"] and data.get("phase") not in (None, "ended"):
+    if not data["is_running"] and data.get("phase") not in (None, "ended", "paused"):
         data["phase"] = "died"
     data["loaded"] = study.log.occupied()
+    if not lives:
+        with contextlib.suppress(BatterylabError):
+            data["interrupted"] = {
+                each.path.stem: each.reason for each in interrupted_runs(study)
+            }
+    data = {key: value for key, value in data.items() if key != "interrupted" or value}
     with contextlib.suppress(OSError, ValueError):
         data["guard"] = json.loads((run_folder(study) / "guard.json").read_text(encoding="utf-8"))
     return data
@@ -122,6 +140,7 @@ class _Board:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.reason = ""
+        self.is_paused = False
         self._written = 0.0
         self._server: socket.socket | None = None
 
@@ -158,7 +177,8 @@ class _Board:
                 word = connection.recv(100).decode("ascii", "replace").strip()
                 if word == "stop":
                     self.stop("stopped by the operator")
-                connection.sendall(b"ok\n" if word == "stop" else b"unknown\n")
+                self.is_paused |= word == "pause"
+                connection.sendall(b"ok\n" if word in ("stop", "pause") else b"unknown\n")
 
     def close(self) -> None:
         if self._server is not None:
@@ -178,7 +198,7 @@ def _short(path: Path) -> Iterator[str]:
 
 def run_here(
     study: Study, operator: str, report: Callable[[dict[str, Any]], None] | None = None,
-    *, takes_interrupt: bool = True,
+    *, takes_interrupt: bool = True, resumes: bool = False, accepted: tuple[str, ...] = (),
 ) -> list[tuple[Path, str]]:  # fmt: skip
     """Run the study in this process, with a guard beside it.
 
@@ -186,6 +206,10 @@ def run_here(
     ----------
     takes_interrupt : bool
         Whether SIGINT ends the run as SIGTERM does; otherwise it raises KeyboardInterrupt.
+    resumes : bool
+        Whether to go on with an interrupted run, instead of sealing it.
+    accepted : tuple of str
+        What may differ from the last record then.
 
     Returns
     -------
@@ -209,7 +233,8 @@ def run_here(
             lock.close()
         what = "this study is running" if lock is None else IN_USE
         raise EnvironmentFailedError(what, hint="`batterylab status`")
-    (folder / "guard.json").unlink(missing_ok=True)
+    if not resumes:
+        (folder / "guard.json").unlink(missing_ok=True)
     (folder / "pid").write_text(str(os.getpid()), encoding="utf-8")
     board = _Board(folder)
     before = signal.signal(signal.SIGTERM, lambda *_: board.stop("SIGTERM"))
@@ -219,7 +244,8 @@ def run_here(
     else:  # a shell that starts a command in the background has it ignored
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return _guarded(study, operator, board, report)
+        work = partial(resume_study, accepted=accepted) if resumes else run_study
+        return _guarded(study, operator, board, report, work, seals=not resumes)
     finally:
         signal.signal(signal.SIGTERM, before)
         signal.signal(signal.SIGINT, interrupt)
@@ -230,19 +256,23 @@ def run_here(
 
 
 def _guarded(
-    study: Study, operator: str, board: _Board, report: Callable[[dict[str, Any]], None] | None
-) -> list[tuple[Path, str]]:
+    study: Study, operator: str, board: _Board, report: Callable[[dict[str, Any]], None] | None,
+    work: Callable[..., list[tuple[Path, str]]], *, seals: bool,
+) -> list[tuple[Path, str]]:  # fmt: skip
     board.write({"phase": "starting"}, force=True)
     board.listen()
     code, message, is_safe = 1, "", True
     guard: GuardProcess | None = None
     try:
-        recover(study, operator)
+        if seals:
+            recover(study, operator)
         guard = GuardProcess(study.path, list(study.log.occupied()))
 
         def look() -> str:
             assert guard is not None  # noqa: S101
             guard.beat()
+            if board.is_paused and not board.reason:
+                raise PausedError("paused by the operator", hint="`batterylab resume` goes on")
             return board.reason
 
         def tell(data: dict[str, Any]) -> None:
@@ -254,7 +284,7 @@ def _guarded(
                 report(data)
 
         with listening(guard.allow):
-            done = run_study(study, operator, report=tell, should_stop=look)
+            done = work(study, operator, report=tell, should_stop=look)
         stopped = {path.parent.name: why for path, why in done if why}
         if board.reason:
             raise KeyboardInterrupt(board.reason)
@@ -276,15 +306,18 @@ def _guarded(
     finally:
         if guard is not None:
             guard.dismiss(is_safe=is_safe)
-        board.write({"phase": "ended", "exit_code": code, "message": message}, force=True)
+        phase = "paused" if board.is_paused and code == 0 else "ended"
+        board.write({"phase": phase, "exit_code": code, "message": message}, force=True)
 
 
 #: detached runners of this process: they outlive it, nobody waits for them
 _started: list["subprocess.Popen[bytes]"] = []
 
 
-def start_detached(study: Study, operator: str) -> int:
-    """Start the runner as a process of its own session and return its number.
+def start_detached(
+    study: Study, operator: str, *, resumes: bool = False, accepted: tuple[str, ...] = ()
+) -> int:
+    """Start the runner as a process of its own session and return its number; see `run_here`.
 
     Raises
     ------
@@ -298,7 +331,8 @@ def start_detached(study: Study, operator: str) -> int:
     (folder / "status.json").unlink(missing_ok=True)
     with (folder / "output").open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "batterylab.bench.process", str(study.path), operator],
+            [sys.executable, "-m", "batterylab.bench.process", str(study.path), operator,
+             *(["--resume", *accepted] if resumes else [])],
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
     _started.append(process)
@@ -321,6 +355,21 @@ def stop(study: Study) -> dict[str, Any]:
     EnvironmentFailedError
         If it does not end; the guard is still there.
     """
+    return _ask(study, "stop")
+
+
+def pause(study: Study) -> dict[str, Any]:
+    """Ask the runner to pause: every channel safe, all that was recorded kept to be resumed.
+
+    Raises
+    ------
+    EnvironmentFailedError
+        If it does not end; the guard is still there.
+    """
+    return _ask(study, "pause")
+
+
+def _ask(study: Study, word: str) -> dict[str, Any]:
     if not is_running(study):
         return status_of(study)
     path = run_folder(study) / "socket"
@@ -329,7 +378,7 @@ def stop(study: Study) -> dict[str, Any]:
         with client, _short(path) as short:
             client.settimeout(5)
             client.connect(short)
-            client.sendall(b"stop\n")
+            client.sendall(f"{word}\n".encode())
             client.recv(100)
     except OSError:
         with contextlib.suppress(OSError, ValueError):
@@ -353,7 +402,8 @@ def main() -> None:
 
     try:
         study = Study.open(Path(sys.argv[1]))
-        run_here(study, sys.argv[2])
+        resumes = sys.argv[3:4] == ["--resume"]
+        run_here(study, sys.argv[2], resumes=resumes, accepted=tuple(sys.argv[4:]))
     except BatterylabError as error:
         print(f"Error: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)

@@ -81,6 +81,8 @@ class Recorder:
         #: the last sample of each channel, kept only if the next one begins another step
         self._held = np.zeros((channels, len(ROW)))
         self._has_held = np.zeros(channels, bool)
+        #: the last sample of each channel, kept or not, as a row; NaN before there is one
+        self.last: Array = np.full((channels, len(ROW)), np.nan)
 
     def take(self, samples: Samples) -> Array:
         """Count a poll's samples and return the rows to keep.
@@ -115,6 +117,9 @@ class Recorder:
         held = np.flatnonzero(self._has_held)
         last = np.full(len(held), len(chosen) - 1)
         self._held[held] = self._rows(samples, last, held, charge, energy)
+        counted = np.flatnonzero(active.any(axis=0))
+        final = len(active) - 1 - active[::-1, counted].argmax(axis=0)
+        self.last[counted] = self._rows(samples, final, counted, charge, energy)
         return rows
 
     def _rows(

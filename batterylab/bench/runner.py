@@ -7,6 +7,7 @@ whenever there is doubt: a limit, a stale reading, an unknown state, a lost link
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from batterylab.bench.journal import Journal
 from batterylab.bench.limits import Watch
 from batterylab.bench.onboard import Guards
 from batterylab.bench.pace import Pacer, at_once
+from batterylab.bench.resume import Return, refuse
 from batterylab.bench.setup import Bench
 from batterylab.bench.soaks import Soaks
 from batterylab.errors import BatterylabError, EnvironmentFailedError, SafetyStopError
@@ -48,7 +50,11 @@ class Runner:
     report : callable, optional
         Gets a dict of how far things are, at every look.
     should_stop : callable, optional
-        Returns a reason to stop everything, or an empty string.
+        Returns a reason to stop everything, or an empty string; raises `PausedError` to pause.
+    come_back : Return, optional
+        To go on with an interrupted run.
+    operator : str
+        Who goes on with it.
     """
 
     def __init__(
@@ -60,8 +66,12 @@ class Runner:
         *,
         report: Callable[[dict[str, Any]], None] | None = None,
         should_stop: Callable[[], str] | None = None,
+        come_back: Return | None = None,
+        operator: str = "",
     ) -> None:
         self.bench = bench
+        self.come_back = come_back
+        self.operator = operator
         self.clock = bench.clock
         self.resolved = resolved
         self.journal = journal
@@ -109,6 +119,8 @@ class Runner:
         """
         with self.pacer:
             try:
+                if self.come_back is not None:
+                    self._come_back(self.come_back)
                 self._prepare()
                 self._soak()
                 self._begin_all()
@@ -145,7 +157,10 @@ class Runner:
             )
 
     def _abandon(self, error: BaseException) -> None:
-        """Our own crash, a lost link, a signal: safe first, then whatever was seen is kept."""
+        """Our own crash, a lost link, a signal: safe first, then whatever was seen is kept.
+
+        What was under way can be resumed.
+        """
         known = isinstance(error, BatterylabError)
         reason = str(error).splitlines()[0] if known else f"abandoned: {type(error).__name__}"
         unsafe: SafetyStopError | None = None
@@ -153,20 +168,36 @@ class Runner:
             self.make_safe()
         except SafetyStopError as problem:
             unsafe = problem
-        for attendant in self.attendants:
-            for column, (index, run) in enumerate(attendant.frame.members):
-                if run.running:
-                    run.stopped = run.stopped or reason
-                    run.note_cut(attendant.frame.last_s)
-                    attendant.close(column, index, run)
-                elif run.is_active and self.start_s:
-                    run.stopped = reason
-                    self.journal.event(run.entry.name, "stopped", index=index, reason=reason)
+        for attendant in self.attendants if self.start_s else []:
+            with suppress(BatterylabError, OSError):
+                attendant.catch_up()
+        for index, run in enumerate(self.runs):
+            if run.remarks:
+                self.journal.event(run.entry.name, "remark", index=index, remarks=run.remarks)
+        self.journal.event("", "interrupted", reason=reason)
         self.journal.sync()
         if unsafe is not None:
             raise EnvironmentFailedError(
                 f"{reason}\n{unsafe.message}", hint=unsafe.hint
             ) from unsafe
+
+    # -- resume ------------------------------------------------------------------------------
+    def _come_back(self, back: Return) -> None:
+        """Bring all channels to where they stood, and refuse to go on where that is in doubt."""
+        self.make_safe()
+        back.restore(self.runs, self.attendants, self.clock.now())
+        self.journal.sync()
+        for event in back.interrupted.content.events:
+            if event["what"] == "air":  # a soak changed it
+                self.chambers.wanted[event["channel"]] = (event["degC"], event["within_K"])
+        if self.chambers.are_needed:
+            back.check_chambers(self.chambers.far(), self.chambers.wanted)
+        accepted = refuse(back.differences, back.accepted)
+        for each in accepted:
+            for run in self.runs:
+                if run.is_active and each.where in (run.entry.name, run.entry.cycler,
+                                                    run.entry.chamber):  # fmt: skip
+                    run.remarks.append(f"resumed although {each}")
 
     # -- before ------------------------------------------------------------------------------
     def _prepare(self) -> None:
@@ -206,6 +237,9 @@ class Runner:
         if not self.chambers.are_needed:
             return
         self.chambers.start()
+        back = self.come_back
+        if back is not None and not any(d.check == "chamber" for d in back.differences):
+            return  # it is where it was
         began = self.clock.now()
         while not self._is_stopped():
             far = self.chambers.far()
@@ -228,14 +262,40 @@ class Runner:
         self._degrees = self._temperatures()
         self.chambers.read()
         self.clock.sleep_until(math.ceil(self.clock.now() + 1.0))
-        self.start_s = float(math.floor(self.clock.now()))
-        self.journal.event("", "begin", start_s=self.start_s)
+        now_s = float(math.floor(self.clock.now()))
+        self.start_s = now_s
+        if self.come_back is None:
+            self.journal.event("", "begin", start_s=now_s)
+        else:
+            self._go_on_from(self.come_back, now_s)
         for attendant in self.attendants:
             frame = attendant.frame
-            frame.calibrate(self.start_s, self.resolved)
+            before = frame.recorder if self.come_back is not None else None
+            frame.calibrate(now_s, self.resolved)
+            if before is not None:
+                frame.recorder.start_s = self.start_s + frame.paused_s
+                frame.recorder.net_Ah, frame.recorder.net_Wh = before.net_Ah, before.net_Wh
+            self.journal.event(frame.name, "frame", offset_s=frame.offset_s)
             attendant.start([run for _, run in frame.members if run.is_active])
-            attendant.due_s = attendant.next_look(self.start_s, self._look_s)
-        self._poll_s = self.start_s + self.bench.file.poll_s
+            attendant.due_s = attendant.next_look(now_s, self._look_s)
+        self._poll_s = now_s + self.bench.file.poll_s
+
+    def _go_on_from(self, back: Return, now_s: float) -> None:
+        """Count on from where the run stood; the pause is no test time, and is told."""
+        self.start_s = back.interrupted.start_s
+        paused_s = back.paused_s(self.attendants, now_s)
+        gap_s = paused_s - back.interrupted.paused_s
+        for attendant in self.attendants:
+            attendant.frame.paused_s = paused_s
+        self.journal.event(
+            "", "resumed", at_s=now_s, paused_s=paused_s, gap_s=gap_s,
+            reason=back.interrupted.reason, operator=self.operator,
+        )  # fmt: skip
+        for run in self.runs:
+            if run.is_active:
+                step = run.steps_done + len(run.before)
+                run.remarks.append(f"paused for {gap_s:.0f} s in step {step}: "
+                                   f"{back.interrupted.reason}")  # fmt: skip
 
     # -- each look ---------------------------------------------------------------------------
     def _tick(self) -> None:
@@ -255,7 +315,8 @@ class Runner:
         done = sum(1 for run in self.runs if not (run.running or run.is_active))
         self.report({
             "phase": "running",
-            "done": min(1.0, (now_s - self.start_s) / self.expected_s),
+            "done": min(1.0, (now_s - self.start_s - self.attendants[0].frame.paused_s)
+                        / self.expected_s),
             "channels": len(self.runs), "ended": done,
             "stopped": sum(1 for run in self.runs if run.stopped),
             "bench_time_s": now_s - self.start_s,

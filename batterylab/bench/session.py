@@ -1,7 +1,7 @@
 """A session at the bench: run a study's protocols on the cells that are loaded."""
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ from batterylab.bench.channelrun import ChannelRun
 from batterylab.bench.clock import may_take
 from batterylab.bench.harvest import harvest
 from batterylab.bench.journal import Journal, JournalContent
+from batterylab.bench.latest import Latest
+from batterylab.bench.resume import Return, check_files, guard_report, refuse
 from batterylab.bench.runner import Runner
 from batterylab.bench.setup import Bench
+from batterylab.bench.standing import Interrupted, latest_path
 from batterylab.errors import BatterylabError
 from batterylab.protocol import Resolved, load
 from batterylab.protocol.check import check
@@ -71,9 +74,14 @@ def open_work(study: Study) -> dict[str, dict[str, str]]:
 
 def run_study(
     study: Study, operator: str, *, report: Report | None = None,
-    should_stop: Callable[[], str] | None = None,
+    should_stop: Callable[[], str] | None = None, without: Collection[str] = (),
 ) -> list[tuple[Path, str]]:  # fmt: skip
     """Run every protocol of the study that its loaded cells still need.
+
+    Parameters
+    ----------
+    without : collection of str
+        Serials that are left out.
 
     Returns
     -------
@@ -91,7 +99,8 @@ def run_study(
         raise BatterylabError(f"{study.path}: no cell is loaded", hint="`batterylab load STUDY`")
     done: list[tuple[Path, str]] = []
     for protocol, loaded in open_work(study).items():
-        healthy = {c: s for c, s in loaded.items() if not _was_stopped(done, s)}
+        healthy = {c: s for c, s in loaded.items()
+                   if s not in without and not _was_stopped(done, s)}  # fmt: skip
         if healthy and not (should_stop and should_stop()):
             done += run_protocol(
                 study, protocol, healthy, operator, report=report, should_stop=should_stop
@@ -123,33 +132,107 @@ def run_protocol(
         As `run_study`.
     """
     resolved = resolve(study, protocol)
+    path = _next_journal(study)
+    with _open_bench(study) as bench:
+        may_take(OPEN_s)
+        journal = _open_journal(study, path, resolved, bench, loaded, operator, part)
+        study.log.append("run", operator, run=path.stem, protocol=protocol, part=part,
+                         channels=len(loaded))  # fmt: skip
+        runner = Runner(bench, resolved, loaded, journal, report=report, should_stop=should_stop)
+        _carry_out(study, runner, operator)
+    return _seal(study, path, operator)
+
+
+@contextmanager
+def _open_bench(study: Study) -> Iterator[Bench]:
     file = BenchFile.open(study.bench_path, study.cell_type)
     may_take(OPEN_s)
     bench = Bench.open(file)
     study.log.now = bench.clock.now
-    path = _next_journal(study)
     try:
-        may_take(OPEN_s)
-        journal = _open_journal(study, path, resolved, bench, loaded, operator, part)
+        yield bench
+    finally:
+        bench.close()
+
+
+def _carry_out(study: Study, runner: Runner, operator: str) -> None:
+    """Run; what is interrupted stays in its journal if it can be resumed, else it is sealed."""
+    journal = runner.journal
+    try:
         try:
-            study.log.append("run", operator, run=path.stem, protocol=protocol, part=part,
-                             channels=len(loaded))  # fmt: skip
-            runner = Runner(
-                bench, resolved, loaded, journal, report=report, should_stop=should_stop
-            )
             runs = runner.run()
             _conclude(journal, runs)
-            if report:
-                report({"phase": "sealing", "done": 1.0})
+            runner.report({"phase": "sealing", "done": 1.0})
         finally:
             journal.close()
     except BaseException:
         with suppress(BatterylabError, OSError):
-            _seal(study, path, operator)
+            if not Interrupted.read(journal.path).can_resume:
+                _seal(study, journal.path, operator)
         raise
-    finally:
-        bench.close()
-    return _seal(study, path, operator)
+
+
+def interrupted_runs(study: Study) -> list[Interrupted]:
+    """Return the runs of a study that can be resumed, in order."""
+    found = [Interrupted.read(path) for path in journals(study)]
+    return [each for each in found if each.can_resume]
+
+
+def resume_study(
+    study: Study, operator: str, *, accepted: tuple[str, ...] = (), report: Report | None = None,
+    should_stop: Callable[[], str] | None = None,
+) -> list[tuple[Path, str]]:  # fmt: skip
+    """Go on with the study's interrupted run, then with what is still to be done.
+
+    Parameters
+    ----------
+    accepted : tuple of str
+        Of `batterylab.bench.resume.CHECKS`: what may differ from the last record.
+
+    Returns
+    -------
+    list of (Path, str)
+        As `run_study`.
+
+    Raises
+    ------
+    BatterylabError
+        If no run was interrupted.
+    NotMetError
+        If bench or cells do not agree with the last record; the journal stays.
+    """
+    waiting = interrupted_runs(study)
+    if not waiting:
+        raise BatterylabError(f"{study.path}: there is nothing to resume", hint="`batterylab run`")
+    done: list[tuple[Path, str]] = []
+    for record in waiting:
+        done += _resume(study, record, operator, accepted, report, should_stop)
+    for path, stopped in run_study(study, operator, report=report, should_stop=should_stop,
+                                   without=[p.parent.name for p, why in done if why]):  # fmt: skip
+        done.append((path, stopped))
+    return done
+
+
+def _resume(
+    study: Study, record: Interrupted, operator: str, accepted: tuple[str, ...],
+    report: Report | None, should_stop: Callable[[], str] | None,
+) -> list[tuple[Path, str]]:  # fmt: skip
+    head = record.content.head
+    resolved = resolve(study, head["protocol"])
+    loaded = {channel["channel"]: channel["serial"] for channel in head["channels"]}
+    with _open_bench(study) as bench:
+        refuse(check_files(study, record, resolved, bench), accepted)
+        back = Return(record, guard_report(study.path), accepted)
+        back.differences += [d for d in check_files(study, record, resolved, bench)
+                             if d.check in accepted]  # fmt: skip
+        study.log.append("resume", operator, run=head["run"], accepted=list(accepted))
+        journal = Journal.reopen(record.path)
+        journal.latest = Latest(latest_path(record.path), len(loaded))
+        journal.latest.table[:] = record.latest
+        runner = Runner(bench, resolved, loaded, journal, report=report,
+                        should_stop=should_stop, come_back=back, operator=operator)  # fmt: skip
+        _carry_out(study, runner, operator)
+    return _seal(study, record.path, operator)
 
 
 def _seal(study: Study, path: Path, operator: str) -> list[tuple[Path, str]]:
@@ -158,6 +241,7 @@ def _seal(study: Study, path: Path, operator: str) -> list[tuple[Path, str]]:
     One that was cut short or damaged is set aside as ``.damaged``, with all its bytes.
     """
     done = harvest(study, path, operator)
+    latest_path(path).unlink(missing_ok=True)
     if JournalContent(path).is_whole:
         path.unlink()
     else:
@@ -187,7 +271,7 @@ def _conclude(journal: Journal, runs: list[ChannelRun]) -> None:
     for index, run in enumerate(runs):
         if run.remarks:
             journal.event(run.entry.name, "remark", index=index, remarks=run.remarks)
-        if not run.stopped:
+        if not (run.stopped or run.has_ended):
             journal.event(run.entry.name, "complete", index=index)
 
 
@@ -211,6 +295,7 @@ def _open_journal(
             },
         })  # fmt: skip
     head = {
+        "identities": {name: vars(driver.identity()) for name, driver in bench.drivers.items()},
         "run": path.stem,
         "protocol": resolved.name,
         "protocol_resolved": resolved.to_dict(),
@@ -226,4 +311,6 @@ def _open_journal(
             "part": part,
         },
     }
-    return Journal(path, head)
+    journal = Journal(path, head)
+    journal.latest = Latest(latest_path(path), len(channels))
+    return journal

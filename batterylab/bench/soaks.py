@@ -64,6 +64,9 @@ class Soaks:
     def _change(self, name: str, runs: list[ChannelRun], now_s: float) -> None:
         wanted = _air(runs[0])
         self.chambers.set(name, wanted.temperature_degC, wanted.within_K)
+        self.attendants[0].journal.event(
+            name, "air", degC=wanted.temperature_degC, within_K=wanted.within_K
+        )
         self._began_s[name] = now_s
         self._arrived_s.pop(name, None)
         alike = [run for run in runs if _air(run) == wanted]

@@ -23,6 +23,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("run", "run", "Run the study's protocols on the loaded cells."),
     "status": ("run", "status", "Say what is running."),
     "stop": ("run", "stop", "Put every channel in its safe state."),
+    "pause": ("run", "pause", "Make every channel safe, and keep the run to be resumed."),
+    "resume": ("run", "resume", "Go on with a paused or broken run where it was."),
     "import": ("importing", "import_", "Read other cyclers' files into an archive."),
     "archive": ("archive", "archive", "List, show and verify sealed recordings."),
     "features": ("features", "features", "Draw features from recordings."),

@@ -1,4 +1,4 @@
-"""`batterylab run`, `status` and `stop`."""
+"""`batterylab run`, `status`, `stop`, `pause` and `resume`."""
 
 import time
 from pathlib import Path
@@ -20,21 +20,25 @@ STUDY = click.argument(
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be run, and start nothing.")
 @click.option("--foreground", is_flag=True, help="Stay attached: Ctrl-C makes the channels safe.")
 @click.option("--gauge", is_flag=True, help="Study the bench itself, in the foreground.")
+@click.option("--restart", is_flag=True, help="Give an interrupted run up and begin again.")
 @click.option("--yes", is_flag=True, help="Do not ask before current flows.")
 @click.option("--operator", help="Who does it; default: BATTERYLAB_OPERATOR or login.")
 def run(
-    folder: Path, dry_run: bool, foreground: bool, gauge: bool, yes: bool, operator: str | None
+    folder: Path, dry_run: bool, foreground: bool, gauge: bool, restart: bool, yes: bool,
+    operator: str | None,
 ) -> None:  # fmt: skip
     """Run the study's protocols on its loaded cells.
 
     The runner and its guard go on when the terminal closes; `batterylab status` looks at them
     and `batterylab stop` ends them. Cells that have a valid recording of a protocol are left
-    out, so that the same command goes on after an interruption. --gauge carries out the
+    out. An interrupted run is resumed by `batterylab resume`; --restart seals it as it is and
+    begins again. --gauge carries out the
     gauge part of study.yaml: some cells on several channels, repeatedly.
     """
     import sys
 
     from batterylab.bench.process import has_work, run_here, start_detached
+    from batterylab.bench.session import interrupted_runs
     from batterylab.errors import BatterylabError
     from batterylab.study import Study
     from batterylab.studyfiles import check_study
@@ -52,6 +56,12 @@ def run(
     _say_plan(study)
     if dry_run:
         return
+    waiting = [] if restart else interrupted_runs(study)
+    if waiting:
+        raise BatterylabError(
+            f"{waiting[0].path.stem} was interrupted: {waiting[0].reason}",
+            hint=f"`batterylab resume {folder}` goes on with it; --restart gives it up",
+        )
     if not study.log.occupied():
         raise BatterylabError(f"{folder}: no cell is loaded", hint=f"batterylab load {folder}")
     if not has_work(study):
@@ -165,6 +175,8 @@ def status(folder: Path, as_json: bool) -> None:
     click.echo(_line(data))
     if data.get("message"):
         click.echo(data["message"])
+    for name, reason in data.get("interrupted", {}).items():
+        click.echo(f"{name} was interrupted: {reason}; `batterylab resume {folder}` goes on")
     if "guard" in data:
         safe = "safe" if data["guard"]["is_safe"] else "NOT CONFIRMED SAFE"
         click.echo(f"the guard acted: {data['guard']['reason']}; channels {safe}")
@@ -186,3 +198,67 @@ def stop(folder: Path) -> None:
         return
     data = stop_run(study)
     click.echo(f"stopped; {data.get('message', '')}")
+
+
+@click.command()
+@STUDY
+def pause(folder: Path) -> None:
+    """Put every channel in its safe state and keep the run, to be resumed. Never asks."""
+    from batterylab.bench.process import is_running
+    from batterylab.bench.process import pause as pause_run
+    from batterylab.study import Study
+
+    study = Study.open(folder)
+    if not is_running(study):
+        click.echo("nothing runs")
+        return
+    data = pause_run(study)
+    click.echo(f"{data.get('phase', 'ended')}; {data.get('message', '')}")
+
+
+@click.command()
+@STUDY
+@click.option("--accept", "accepted", multiple=True, metavar="CHECK",
+              help="Go on although this differs: identity, capacity, voltage or chamber; repeat.")
+@click.option("--foreground", is_flag=True, help="Stay attached: Ctrl-C makes the channels safe.")
+@click.option("--yes", is_flag=True, help="Do not ask before current flows.")
+@click.option("--operator", help="Who does it; default: BATTERYLAB_OPERATOR or login.")
+def resume(
+    folder: Path, accepted: tuple[str, ...], foreground: bool, yes: bool, operator: str | None
+) -> None:
+    """Go on with a paused or broken run exactly where it was.
+
+    Instruments, cells, protocol, charge, voltage and chamber must agree with the last record;
+    what does not is told with what may be done, and nothing is started (exit code 3). The
+    recording stays one, with the pause marked.
+    """
+    import sys
+
+    from batterylab.bench.process import run_here, start_detached
+    from batterylab.bench.resume import CHECKS
+    from batterylab.bench.session import interrupted_runs
+    from batterylab.errors import BatterylabError
+    from batterylab.study import Study
+    from batterylab.studylog import operator_name
+
+    unknown = [each for each in accepted if each not in CHECKS]
+    if unknown:
+        raise BatterylabError(f"unknown check {unknown[0]!r}", hint=f"one of {', '.join(CHECKS)}")
+    study = Study.open(folder)
+    waiting = interrupted_runs(study)
+    if not waiting:
+        raise BatterylabError(f"{folder}: there is nothing to resume", hint="`batterylab run`")
+    for each in waiting:
+        head = each.content.head
+        click.echo(f"{head['run']} of {head['protocol']}: {each.reason}", err=True)
+    if not yes and sys.stdin.isatty():
+        click.confirm("go on?", abort=True, err=True)
+    who = operator_name(operator)
+    if foreground:
+        done = run_here(study, who, _say_progress, takes_interrupt=False, resumes=True,
+                        accepted=accepted)  # fmt: skip
+        click.echo(f"{len(done)} recordings in {study.archive}")
+        return
+    number = start_detached(study, who, resumes=True, accepted=accepted)
+    click.echo(f"the runner is process {number}", err=True)
+    follow(study)

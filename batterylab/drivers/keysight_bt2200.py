@@ -272,6 +272,14 @@ class Bt2200(ScpiDriver):
             found.update(zip(group, zip(volts, amps, strict=True), strict=True))
         return found
 
+    def moved_Ah(self, channels: Sequence[int]) -> dict[int, float]:
+        """Return the net charge that each channel's last sequence has moved, in Ah."""
+        found: dict[int, float] = {}
+        for group, cells in by_module(channels):
+            values = self.numbers(f"MEAS:CELL:CAP:AHR? {cells}", len(group))
+            found.update(zip(group, values, strict=True))
+        return found
+
     def verbose(self, channel: int) -> CellReport:
         """Return all that the frame says of one channel.
 

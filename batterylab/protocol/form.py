@@ -73,6 +73,12 @@ class Points:
     value: tuple[float, ...]
     length_s: float
 
+    def after(self, elapsed_s: float) -> "Points":
+        """Return what is left of the profile after some time."""
+        first = max(k for k, time_s in enumerate(self.time_s) if time_s <= elapsed_s)
+        times = (0.0, *(time_s - elapsed_s for time_s in self.time_s[first + 1 :]))
+        return Points(self.quantity, times, self.value[first:], self.length_s - elapsed_s)
+
 
 @dataclass(frozen=True)
 class Air:
