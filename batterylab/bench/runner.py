@@ -163,19 +163,22 @@ class Runner:
         """
         known = isinstance(error, BatterylabError)
         reason = str(error).splitlines()[0] if known else f"abandoned: {type(error).__name__}"
+        if isinstance(error, KeyboardInterrupt):
+            reason = "interrupted from the keyboard"
         unsafe: SafetyStopError | None = None
         try:
             self.make_safe()
         except SafetyStopError as problem:
             unsafe = problem
         for attendant in self.attendants if self.start_s else []:
-            with suppress(BatterylabError, OSError):
+            with suppress(Exception):  # whatever failed before may fail again
                 attendant.catch_up()
-        for index, run in enumerate(self.runs):
-            if run.remarks:
-                self.journal.event(run.entry.name, "remark", index=index, remarks=run.remarks)
-        self.journal.event("", "interrupted", reason=reason)
-        self.journal.sync()
+        with suppress(EnvironmentFailedError):  # the disk itself may be what failed
+            for index, run in enumerate(self.runs):
+                if run.remarks:
+                    self.journal.event(run.entry.name, "remark", index=index, remarks=run.remarks)
+            self.journal.event("", "interrupted", reason=reason)
+            self.journal.sync()
         if unsafe is not None:
             raise EnvironmentFailedError(
                 f"{reason}\n{unsafe.message}", hint=unsafe.hint

@@ -5,6 +5,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from batterylab import __version__
 from batterylab.bench.abilities import abilities_in
 from batterylab.bench.benchfile import BenchFile
@@ -240,6 +242,7 @@ def _seal(study: Study, path: Path, operator: str) -> list[tuple[Path, str]]:
 
     One that was cut short or damaged is set aside as ``.damaged``, with all its bytes.
     """
+    _keep_latest(path)
     done = harvest(study, path, operator)
     latest_path(path).unlink(missing_ok=True)
     if JournalContent(path).is_whole:
@@ -247,6 +250,20 @@ def _seal(study: Study, path: Path, operator: str) -> list[tuple[Path, str]]:
     else:
         path.replace(path.with_suffix(".damaged"))
     return done
+
+
+def _keep_latest(path: Path) -> None:
+    """Make the last samples rows of the journal, where an interruption left them out."""
+    record = Interrupted.read(path)
+    if not (record.content.is_whole and record.can_resume):
+        return
+    standings = [record.standing(k) for k in range(len(record.content.head["channels"]))]
+    rows = [each.last for each in standings if not (each.is_kept or each.has_ended)]
+    if rows:
+        journal = Journal.reopen(path)
+        journal.rows(np.array(rows))
+        journal.event("", "interrupted", reason=record.reason)
+        journal.close()
 
 
 def recover(study: Study, operator: str) -> list[tuple[Path, str]]:

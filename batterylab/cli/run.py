@@ -37,7 +37,7 @@ def run(
     """
     import sys
 
-    from batterylab.bench.process import has_work, run_here, start_detached
+    from batterylab.bench.process import has_work, is_running, run_here, start_detached
     from batterylab.bench.session import interrupted_runs
     from batterylab.errors import BatterylabError
     from batterylab.study import Study
@@ -56,7 +56,7 @@ def run(
     _say_plan(study)
     if dry_run:
         return
-    waiting = [] if restart else interrupted_runs(study)
+    waiting = [] if restart or is_running(study) else interrupted_runs(study)
     if waiting:
         raise BatterylabError(
             f"{waiting[0].path.stem} was interrupted: {waiting[0].reason}",

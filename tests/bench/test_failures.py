@@ -11,7 +11,14 @@ from batterylab.archive import find, read
 from batterylab.bench import session
 from batterylab.bench.attendant import Attendant
 from batterylab.bench.journal import JournalContent
-from batterylab.bench.session import journals, open_work, recover, run_protocol, run_study
+from batterylab.bench.session import (
+    interrupted_runs,
+    journals,
+    open_work,
+    recover,
+    run_protocol,
+    run_study,
+)
 from batterylab.drivers import catalogue
 from batterylab.errors import BatterylabError, EnvironmentFailedError
 
@@ -38,7 +45,9 @@ record: {every: 60 s}
 
 # -- failures --------------------------------------------------------------------------------
 def assert_kept(study, at_least_s, *ends):
-    """What was recorded before a failure is sealed, as invalid, and nothing waits."""
+    """What was recorded before a failure waits to be resumed, or is sealed as invalid."""
+    if interrupted_runs(study):
+        recover(study, "ann")
     assert journals(study) == []
     found = sealed(study)
     assert set(found) == set(study.cells)
@@ -157,6 +166,7 @@ def test_a_full_disk_leaves_the_channels_safe(bench_of, monkeypatch):
     monkeypatch.setattr(session.Journal, "rows", refusing)
     with pytest.raises(EnvironmentFailedError, match="No space left"):
         run_study(bench.study, "ann")
+    monkeypatch.undo()
     assert all(state == "ABORTED" for state, _ in cycler_now(bench.study).values())
     assert_kept(bench.study, 50)
 

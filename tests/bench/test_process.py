@@ -28,7 +28,7 @@ from batterylab.archive import find
 from batterylab.bench import guard
 from batterylab.bench import process as run
 from batterylab.bench.process import hold_bench, is_running, run_here, start_detached, status_of
-from batterylab.bench.session import journals
+from batterylab.bench.session import journals, recover
 from batterylab.errors import EnvironmentFailedError, SafetyStopError
 from batterylab.simulated import process as simulated
 
@@ -212,6 +212,7 @@ def test_a_bench_that_dies_ends_the_run_with_all_that_was_seen(tmp_path, monkeyp
         status = status_of(study)
         assert (status["phase"], status["exit_code"]) == ("ended", 1)
         assert dismissed == [{"is_safe": False}]  # so the guard acts as well
+        recover(study, "ann")
         assert journals(study) == []
         for recording in sealed(study).values():
             assert recording.columns["test_time_s"][-1] == seen[-1]["bench_time_s"]

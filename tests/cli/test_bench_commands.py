@@ -156,7 +156,7 @@ def test_stop_from_another_terminal(bench, call):
     assert one_error(err) == "Error: stopped by the operator\n"
 
 
-def test_ctrl_c_in_the_foreground_is_safe_and_130(bench):
+def test_ctrl_c_in_the_foreground_is_safe_and_130_and_can_be_resumed(bench, call):
     import signal
 
     study = bench.study
@@ -173,7 +173,14 @@ def test_ctrl_c_in_the_foreground_is_safe_and_130(bench):
     assert run.returncode == 130
     assert err.splitlines()[-1] == "Interrupted."
     assert all(state == "ABORTED" for state, _ in cycler_now(study).values())
-    assert {s["state"] for s in study.log.states().values()} == {"invalid"}
+    code, out, _ = call("status", study.path)
+    assert "run-0001 was interrupted: interrupted from the keyboard" in out
+    code, _, err = call("run", study.path, "--yes")
+    assert (code, "`batterylab resume" in err) == (2, True)
+    bench.delay_s = 0.0
+    code, _, err = call("resume", study.path, "--yes")
+    assert code == 0, err
+    assert {s["state"] for s in study.log.states().values()} == {"valid with remark"}
 
 
 def test_a_stopped_channel_is_exit_code_four(tmp_path, call):
