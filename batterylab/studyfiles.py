@@ -63,6 +63,53 @@ poll: {poll_s:g} s                        # the cycler logs every second and sto
 clock: "127.0.0.1:{clock}"
 """
 
+BENCH_ALL = """\
+# One of every model that the bench knows. Addresses are VISA resource names.
+schema: batterylab.bench/1
+name: all models
+instruments:
+  frame: {{model: keysight_bt2200, address: "TCPIP::127.0.0.1::{frame}::SOCKET"}}
+  supply: {{model: ea_psb10000, address: "TCPIP::127.0.0.1::{supply}::SOCKET"}}   # sample: 0.1 s for ten a second
+  itech: {{model: itech_m3900, address: "TCPIP::127.0.0.1::{itech}::SOCKET"}}
+  smu: {{model: keithley_2460, address: "TCPIP::127.0.0.1::{smu}::SOCKET", stop_port: {smu_stop}}}
+  small: {{model: keithley_2450, address: "TCPIP::127.0.0.1::{small}::SOCKET", stop_port: {small_stop}}}
+  temps: {{model: keysight_daq970a, address: "TCPIP::127.0.0.1::{temps}::SOCKET"}}
+  more_temps: {{model: keysight_34970a, address: "TCPIP::127.0.0.1::{more_temps}::SOCKET"}}
+  meter: {{model: hioki_bt3562a, address: "TCPIP::127.0.0.1::{meter}::SOCKET"}}
+  impedance: {{model: hioki_bt4560, address: "TCPIP::127.0.0.1::{impedance}::SOCKET"}}
+  chamber: {{model: weiss_simserv, address: "TCPIP::127.0.0.1::{chamber}::SOCKET"}}
+  second_chamber: {{model: espec_p300, address: "TCPIP::127.0.0.1::{second_chamber}::SOCKET"}}
+channels:                         # a supply that the host steps is one channel
+  - {{name: "F-{{n}}", cycler: frame, channel: "{{100+n}}", temperature: "temps:{{100+n}}", chamber: chamber, shelf: 1, for: 1..4}}
+  - {{name: E-1, cycler: supply, temperature: "temps:105", chamber: chamber, shelf: 2}}
+  - {{name: I-1, cycler: itech, temperature: "temps:106", chamber: chamber, shelf: 2}}
+  - {{name: K-1, cycler: smu, temperature: "more_temps:107", chamber: second_chamber, shelf: 3}}
+  - {{name: S-1, cycler: small, temperature: "more_temps:108", chamber: second_chamber, shelf: 3}}
+limits: {{voltage: [2.45 V, 4.25 V], temperature: 50 degC, debounce: 3 samples}}
+poll: {poll_s:g} s
+# The simulated bench owns the clock. On a real bench leave this line out.
+clock: "127.0.0.1:{clock}"
+"""
+
+GENTLE = """\
+schema: batterylab.protocol/1
+name: gentle_check
+description: a short look at a cell that every model can take, the smallest gives 1 A
+chamber: {temperature: 25 degC, within: 2 degC, soak: 10 min}
+stop:
+  - {when: temperature, above: 45 degC}
+steps:
+  - rest: {for: 1 min}
+  - discharge: {current: 0.9 A, for: 10 s, sample_every: 1 s}
+    measure: dcir_10s
+  - rest: {for: 2 min}
+  - charge: {current: 0.9 A, until: 3.65 V, hold_until: 0.5 A, at_most: 2 h}
+    measure: part
+  - discharge: {current: 0.8 A, until: 3.55 V, at_most: 2 h}
+  - rest: {for: 2 min}
+record: {every: 30 s, or_when: {voltage_moves: 5 mV}}
+"""
+
 SIMULATION = """\
 # Only for the simulated bench (`batterylab bench simulate`): who the cells really are.
 schema: batterylab.simulation/1
@@ -77,6 +124,11 @@ NAMES = ("Alpha", "Beta", "Gamma", "Delta", "Epsilon", "Zeta", "Eta", "Theta")
 STEP_PERCENT = 1.5
 
 PORTS = {"cycler": 15025, "temps": 15026, "meter": 15023, "chamber": 12049, "clock": 15000}
+PORTS_ALL = {"frame": 15025, "temps": 15026, "supply": 15027, "itech": 15028, "smu": 15029,
+             "small": 15030, "smu_stop": 15031, "small_stop": 15032, "more_temps": 15033,
+             "meter": 15023, "impedance": 15034, "chamber": 12049, "second_chamber": 12050,
+             "clock": 15000}  # fmt: skip
+BENCHES = ("one", "all")
 
 
 @dataclass(frozen=True)
@@ -112,14 +164,18 @@ class Size:
         ]
 
 
+PROTOCOLS = ("incoming_inspection", "capacity_resistance")
+
+
 def write_study(
     folder: Path,
     *,
     seed: int = 1,
     ports: dict[str, int] | None = None,
     size: Size | None = None,
-    protocols: tuple[str, ...] = ("incoming_inspection", "capacity_resistance"),
+    protocols: tuple[str, ...] = PROTOCOLS,
     poll_s: float = 10.0,
+    bench: str = "one",
 ) -> list[Path]:
     """Write a study that runs on a simulated bench, with comments that teach.
 
@@ -137,6 +193,8 @@ def write_study(
         What is done to each cell.
     poll_s : float
         How often the runner looks.
+    bench : str
+        ``one`` cycler with 48 channels, or ``all``: one of every model, for eight cells.
 
     Returns
     -------
@@ -151,8 +209,11 @@ def write_study(
         If the disk refuses.
     """
     folder = Path(folder)
-    size = size or Size()
+    size = size or (Size() if bench == "one" else Size(2, 1, 4))
+    if bench == "all" and protocols == PROTOCOLS:
+        protocols = ("gentle_check",)
     names = size.names()
+    layout, usual = (BENCH, PORTS) if bench == "one" else (BENCH_ALL, PORTS_ALL)
     texts = {
         "study.yaml": STUDY.format(
             name=folder.resolve().name,
@@ -161,10 +222,12 @@ def write_study(
             ),
             protocols=", ".join(protocols),
         ),
-        "bench.yaml": BENCH.format(poll_s=poll_s, **(ports or PORTS)),
+        "bench.yaml": layout.format(poll_s=poll_s, **(ports or usual)),
         "simulation.yaml": SIMULATION.format(seed=seed, suppliers=_offsets(list(names))),
         "cells.csv": _cells(size),
     }
+    if bench == "all":
+        texts["protocols/gentle_check.yaml"] = GENTLE
     taken = [name for name in texts if (folder / name).exists()]
     if taken:
         raise BatterylabError(

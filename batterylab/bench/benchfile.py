@@ -192,6 +192,7 @@ class BenchFile:
         problems = _instrument_problems(document, text)
         channels = _expand(document, text, problems)
         problems += _limit_problems(document, text, cell_type)
+        problems += _range_problems(document, text, channels)
         if problems:
             raise ProblemsError(problems)
         return cls(Path(path), text, channels, cell_type)
@@ -335,4 +336,34 @@ def _limit_problems(
                 where, "the limits are too wide to protect this cell",
                 f"at most {cell_type.voltage_min_V - 0.3:g} to "
                 f"{cell_type.voltage_max_V + 0.1:g} V"))  # fmt: skip
+    return problems
+
+
+def _range_problems(
+    document: YamlDocument, text: BenchText, channels: dict[str, ChannelEntry]
+) -> list[Problem]:
+    """Return what the instruments cannot do: limits beyond a range, a supply with two channels."""
+    from batterylab.drivers.catalogue import spec
+
+    problems = []
+    low, high = text.limits.voltage_V
+    for name in dict.fromkeys(channel.cycler for channel in channels.values()):
+        entry = text.instruments[name]
+        role = role_of(entry.model)
+        if not role:
+            continue
+        least, most = spec(entry.model).ranges.get("voltage_V", [low, high])
+        if low < least or high > most:
+            where = document.where("limits", "voltage")
+            problems.append(Problem(where, f"{name} works from {least:g} V to {most:g} V only",
+                                    f"within [{least:g} V, {most:g} V]"))  # fmt: skip
+        used = [c.name for c in channels.values() if c.cycler == name]
+        if role == "host_stepped" and len(used) > 1:
+            where = document.where("instruments", name)
+            problems.append(Problem(where, f"a supply is one channel, not {', '.join(used)}",
+                                    "an instrument of its own for each"))  # fmt: skip
+    for name, entry in text.instruments.items():
+        if entry.sample_s != 1.0 and role_of(entry.model) not in ("", "host_stepped"):
+            where = document.where("instruments", name, "sample")
+            problems.append(Problem(where, f"{entry.model} samples by itself", "remove it"))
     return problems

@@ -17,7 +17,10 @@ def study() -> None:
 
 @study.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-def init(folder: Path) -> None:
+@click.option("--bench", "layout", default="one", show_default=True,
+              type=click.Choice(["one", "all"]),
+              help="One cycler of 48 channels, or one of every model that the bench knows.")
+def init(folder: Path, layout: str) -> None:
     """Write a commented study into FOLDER that runs on a simulated bench.
 
     \b
@@ -26,7 +29,7 @@ def init(folder: Path) -> None:
     """  # noqa: D301
     from batterylab.studyfiles import write_study
 
-    for path in write_study(folder):
+    for path in write_study(folder, bench=layout):
         click.echo(path)
     click.echo(
         f"next: batterylab study check {folder}; batterylab bench simulate {folder}", err=True

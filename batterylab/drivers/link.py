@@ -6,6 +6,7 @@ limits of the link are real time.
 """
 
 import contextlib
+import os
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +46,7 @@ class LinkSpec:
 def _manager() -> Any:
     import pyvisa
 
-    return pyvisa.ResourceManager("@py")
+    return pyvisa.ResourceManager(os.environ.get("BATTERYLAB_VISA", "@py"))
 
 
 class Link:
