@@ -25,6 +25,7 @@ OVERFLOW = 9.9e37
 CURRENT_RANGES_A = {
     "2450": (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0),
     "2460": (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 4.0, 7.0),
+    "2461": (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 4.0, 7.0),
 }
 VOLTAGE_RANGES_V = (0.2, 2.0, 20.0, 200.0)
 LEVELS = ("NONE", "PROT2", "PROT5", "PROT10", "PROT20")
@@ -45,7 +46,7 @@ class Smu24xx(ScpiInstrument):
     serial : str
         Told in the identity.
     model : str
-        ``2450`` or ``2460``.
+        ``2450``, ``2460`` or ``2461``.
     stage : PowerStage, optional
         With the cell; one of its own with nothing at its terminals if not given.
     """

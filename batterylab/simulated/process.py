@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 _SOCKET = re.compile(r"TCPIP\d*::(127\.0\.0\.1|localhost)::(\d{1,5})::SOCKET\Z", re.IGNORECASE)
 STARTUP_s = 60.0
+#: models that answer as another one does, and what their identity says instead
+SIBLINGS = {"ea_bt20000": ("PSB 10060-120", "BT 20060-120"),
+            "itech_6000c": ("IT-M3905D-80-120", "IT6006C-80-150")}  # fmt: skip
 NOTE = Path("run", "simulation.json")
 PORTS = range(16000, 32000)
 _AT_THE_BENCH = ("load", "unload", "run", "recording")
@@ -185,14 +188,17 @@ def _supply_of(model: str, serial: str, world: Any, stage: Any) -> Any:
     from batterylab.simulated import ea, itech, keithley, scpi
 
     supply: Any
-    if model == "ea_psb10000":
+    if model in ("ea_psb10000", "ea_bt20000"):
         supply = ea.Psb10000(world, serial or "2023120002", stage)
-    elif model == "itech_m3900":
+    elif model in ("itech_m3900", "itech_6000c"):
         supply = itech.ItM3905(world, serial or "800123020777710012", stage)
-    elif model in ("keithley_2450", "keithley_2460"):
+    elif model in ("keithley_2450", "keithley_2460", "keithley_2461"):
         supply = keithley.Smu24xx(world, serial or "04412345", model[-4:], stage)
     else:
         return None
+    for name, (old, new) in SIBLINGS.items():  # the same commands under another name
+        if model == name:
+            supply.identity = supply.identity.replace(old, new)
     return scpi.LineServer(supply.answer)
 
 
@@ -203,8 +209,10 @@ def _passive_of(model: str, serial: str, world: Any) -> Any:
     if model == "hioki_bt4560":
         meter = bt4560.Bt4560(world, serial or "220512345")
         return scpi.LineServer(meter.answer, b"\r\n", b"\r\n")
-    if model == "keysight_34970a":
-        return scpi.LineServer(ag34970a.Ag34970a(world).answer)
+    if model in ("keysight_34970a", "keysight_34972a"):
+        scanner = ag34970a.Ag34970a(world)
+        scanner.identity = scanner.identity.replace("34970A", model[-6:].upper())
+        return scpi.LineServer(scanner.answer)
     if model == "espec_p300":
         return scpi.LineServer(espec.P300(world).answer, b"\r\n", b"\r\n")
     raise BatterylabError(f"the model {model!r} cannot be simulated")

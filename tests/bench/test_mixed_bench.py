@@ -5,7 +5,11 @@ import pytest
 from mixed_bench import CHANNELS, mixed_study
 from small_bench import Threaded, load_cells, sealed, states_of
 
+from batterylab import studyfiles
+from batterylab.bench.process import run_here
 from batterylab.bench.session import run_study
+from batterylab.simulated import process
+from batterylab.study import Study
 
 
 @pytest.fixture
@@ -69,3 +73,24 @@ def test_every_cycler_gives_the_same_recording(mixed):
         np.testing.assert_allclose(ends[1], wanted[1], atol=3e-4, err_msg=name)
     for stage in bench.world.supplies.values():
         assert not stage.is_on
+
+
+def test_a_new_study_with_one_of_every_model_runs_under_its_guard(tmp_path, monkeypatch):
+    names = list(studyfiles.PORTS_ALL)
+    ports = dict(zip(names, process.free_ports(len(names)), strict=True))
+    monkeypatch.setattr(studyfiles, "PORTS_ALL", ports)
+    studyfiles.write_study(tmp_path / "s", bench="all")
+    assert studyfiles.check_study(tmp_path / "s") == []
+    study = Study.open(tmp_path / "s")
+    running = process.start(study.path)
+    try:
+        load_cells(study)
+        done = run_here(study, "ann")
+        assert [why for _, why in done] == [""] * 8
+    finally:
+        process.finish(running)
+    models = {r.provenance["instruments"]["cycler"]["model"] for r in sealed(study).values()}
+    assert models == {
+        "keysight_bt2200", "ea_psb10000", "itech_m3900", "keithley_2460", "keithley_2450",
+    }  # fmt: skip
+    assert {state["state"] for state in states_of(study).values()} == {"valid"}
