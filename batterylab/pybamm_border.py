@@ -308,7 +308,7 @@ def reference_voltage(
     time_s, current_A : ndarray, shape (n,)
         Charge positive; that of a row has flowed since the row before.
     model : str
-        ``spm`` or ``spme``.
+        ``spm``, ``spme`` or ``dfn``.
     thermal : str
         ``isothermal`` or ``lumped``.
     temperature_degC : float
@@ -356,7 +356,8 @@ def _reference_simulation(
     values.update({"Ambient temperature [K]": kelvin, "Initial temperature [K]": kelvin})
     values["Current function [A]"] = "[input]"
     values.update({"Lower voltage cut-off [V]": 0.0, "Upper voltage cut-off [V]": 10.0})
-    kinds = {"spm": module.lithium_ion.SPM, "spme": module.lithium_ion.SPMe}
+    kinds = {"spm": module.lithium_ion.SPM, "spme": module.lithium_ion.SPMe,
+             "dfn": module.lithium_ion.DFN}  # fmt: skip
     through, radial = points
     built = kinds[model]({"thermal": thermal, "contact resistance": "true"})
     meshes = dict(built.default_submesh_types)

@@ -11,6 +11,9 @@ KERNELS = ("_cellsim", "_circuit", "_ocv", "_record", "_spm")
 OPTIONAL = {"galvani": "gpl-readers", "yadg": "gpl-readers"}
 
 
+KERNELS = ("_cellsim", "_circuit", "_dfn", "_ocv", "_spm")
+
+
 def findings() -> dict[str, dict[str, str]]:
     """Return versions of everything that matters, by part."""
     import importlib

@@ -17,9 +17,10 @@ FEW_FITS = 3
 
 @click.command()
 @click.argument("place", metavar="RECORDING|FILE|ARCHIVE|STUDY", type=click.Path(path_type=Path))
-@click.option("--model", type=click.Choice(["ocv", "circuit", "spm", "spme", "impedance"]),
+@click.option("--model", type=click.Choice(["ocv", "circuit", "spm", "spme", "dfn", "impedance"]),
               required=True, help="Full-cell open-circuit voltage, a circuit on a pulse, a "
-              "single-particle model without or with electrolyte, or an impedance spectrum.")
+              "single-particle model without or with electrolyte, the full model, or an impedance "
+              "spectrum.")
 @click.option("--parameters", "-p", multiple=True, metavar="K=V",
               help="Setting of the model, such as pairs=1; repeat for several.")
 @click.option("--step", type=int, help="Step to fit, as `archive show` numbers them.")
@@ -27,12 +28,13 @@ FEW_FITS = 3
 @click.option("--half-cells", type=click.Path(path_type=Path, dir_okay=False),
               help="CSV file: electrode,stoichiometry,potential_V. For ocv.")
 @click.option("--check", is_flag=True,
-              help="Exit with 3 if a fit did not converge or ended on a bound; fits of spm and "
-              "spme are simulated in PyBaMM besides, and may differ by 1 mV.")
+              help="Exit with 3 if a fit did not converge or ended on a bound; fits of spm, "
+              "spme and dfn are simulated in PyBaMM besides, and may differ by 1 mV.")
 @click.option("--plot", "plot_folder", type=click.Path(path_type=Path, file_okay=False),
               help="Write a picture of each fit to this folder.")
 @click.option("--export", "export_folder", type=click.Path(path_type=Path, file_okay=False),
-              help="Write PyBaMM parameters and BPX of each spm or spme fit to this folder.")
+              help="Write PyBaMM parameters of each spm, spme or dfn fit to this folder, and BPX "
+              "of spm and spme.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
 def fit(
     place: Path, model: str, parameters: tuple[str, ...], step: int | None, protocol: str,
@@ -51,6 +53,7 @@ def fit(
       batterylab fit my-study/archive/A1-001/<file>.h5 --model circuit --step 19
       batterylab fit my-study --model spme --check --export pybamm
       batterylab fit spectrum.DTA --model impedance -p "circuit=R0-p(R1,CPE1)-W1"
+      batterylab fit my-study/archive/A1-001/<file>.h5 --model dfn --check
     """  # noqa: D301
     settings = _settings(parameters, step)
     job, fits = _fits(place, model, settings, protocol, half_cells, plot_folder)
@@ -89,7 +92,7 @@ def _draw(fits: Sequence["Fit"], folder: Path) -> None:
 
 
 def _compared(place: Path, model: str, fits: Sequence["Fit"]) -> list[dict[str, Any]]:
-    if model not in ("spm", "spme"):
+    if model not in ("spm", "spme", "dfn"):
         return []
     from batterylab.cli.fitcheck import compare
 

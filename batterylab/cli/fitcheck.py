@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 #: of many fits this many are simulated again: first, last and between
 MOST_CHECKS = 3
-PARTICLE_MODELS = ("spm", "spme")
+PARTICLE_MODELS = ("spm", "spme", "dfn")
 
 
 def reader_of(place: Path) -> Callable[["Fit"], "Recording"]:

@@ -11,6 +11,7 @@ from typing import Any, overload
 
 from batterylab.errors import BatterylabError
 from batterylab.fit.circuit import CircuitSettings, fit_circuit
+from batterylab.fit.dfn import DfnSettings, fit_dfn
 from batterylab.fit.halfcells import HalfCells, from_parameter_set
 from batterylab.fit.impedance import ImpedanceSettings, fit_impedance
 from batterylab.fit.ocv import OcvSettings, fit_ocv
@@ -25,6 +26,7 @@ MODELS: dict[str, type[Settings]] = {
     "circuit": CircuitSettings,
     "spm": SpmSettings,
     "spme": SpmeSettings,
+    "dfn": DfnSettings,
     "impedance": ImpedanceSettings,
 }
 
@@ -35,7 +37,7 @@ def settings_of(model: str, given: Mapping[str, Any] | None = None) -> Settings:
     Parameters
     ----------
     model : str
-        ``ocv``, ``circuit``, ``spm``, ``spme`` or ``impedance``.
+        ``ocv``, ``circuit``, ``spm``, ``spme``, ``dfn`` or ``impedance``.
     given : mapping, optional
         Values by name; the rest keeps its default.
 
@@ -106,8 +108,9 @@ def fit(
     model : str
         ``ocv``: full-cell open-circuit voltage from two half-cell curves; ``circuit``: a
         Thevenin circuit on a pulse and its relaxation; ``spm``, ``spme``: a single-particle
-        model, without or with electrolyte, on a discharge and pulses; ``impedance``: a
-        circuit or the single-particle model on an impedance spectrum.
+        model, without or with electrolyte, on a discharge and pulses; ``dfn``: the full model of
+        Doyle, Fuller and Newman on the same; ``impedance``: a circuit or the single-particle
+        model on an impedance spectrum.
     half_cells : HalfCells, optional
         For ``ocv``; else those of the setting `parameter_set`.
     **settings
@@ -140,6 +143,8 @@ def fit_one(
     tables: Path | None = None,
 ) -> Fit:
     """Fit the model that the settings belong to; see `fit`. `tables` keeps what is sampled."""
+    if isinstance(settings, DfnSettings):
+        return fit_dfn(recording, settings, tables)
     if isinstance(settings, SpmSettings):
         return fit_spm(recording, settings, tables)
     if isinstance(settings, ImpedanceSettings):

@@ -22,7 +22,7 @@ from batterylab.fit.assemble import assemble
 from batterylab.fit.celltables import CellTables, tables_of
 from batterylab.fit.result import Curve, Fit
 from batterylab.fit.solve import MOST_STEPS, TOLERANCE, Solution, solve
-from batterylab.fit.spmcell import NAMES, VOLUMES, SpmCell, indices_of
+from batterylab.fit.spmcell import NAMES, VOLUMES, SpmCell, Started, indices_of
 from batterylab.fit.spmwindow import SpmWindow, spm_window
 from batterylab.fit.statistics import Judgement, judge
 from batterylab.recording import Recording
@@ -93,7 +93,7 @@ class SpmSettings:
         """The fitted parameters, where the data are a discharge."""
         return tuple(n.strip() for n in self.free.split("+")) if self.free.strip() else USUAL
 
-    def names_for(self, cell: SpmCell, window: SpmWindow) -> tuple[str, ...]:
+    def names_for(self, cell: Started, window: SpmWindow) -> tuple[str, ...]:
         """Return the parameters that are fitted to a window."""
         is_pulse = moved_share(cell, window) < LITTLE
         return USUAL_FOR_PULSES if is_pulse and not self.free.strip() else self.names
@@ -109,13 +109,13 @@ class SpmeSettings(SpmSettings):
         return "spme"
 
 
-def moved_share(cell: SpmCell, window: SpmWindow) -> float:
+def moved_share(cell: Started, window: SpmWindow) -> float:
     """Return the share of the cell's capacity over which the observed rows reach."""
     charge_Ah = window.history.data[2][window.history.observed]
     return float(np.ptp(charge_Ah)) / cell.tables.numbers["capacity_Ah"]
 
 
-def starts_of(cell: SpmCell, window: SpmWindow, names: tuple[str, ...]) -> tuple[Array, Array]:
+def starts_of(cell: Started, window: SpmWindow, names: tuple[str, ...]) -> tuple[Array, Array]:
     """Return all parameters as a base, and starts for the fitted ones, shape (s, p).
 
     The set's electrodes are scaled to the discharge's charge; for each of some full ends of the
@@ -166,10 +166,12 @@ def _ratio(tables: CellTables) -> float:
     return q[0] / q[1]
 
 
-def bounds_of(base: Array, names: tuple[str, ...], amps: float) -> tuple[Array, Array]:
+def bounds_of(
+    base: Array, names: tuple[str, ...], amps: float, known: tuple[str, ...] = NAMES
+) -> tuple[Array, Array]:
     """Return bounds of the fitted parameters."""
     lower, upper = [], []
-    for name, index in zip(names, indices_of(names), strict=True):
+    for name, index in zip(names, indices_of(names, known), strict=True):
         value = float(base[index])
         if name.endswith("capacity_Ah"):
             pair = (CAPACITIES[0] * value, CAPACITIES[1] * value)
@@ -284,7 +286,7 @@ def fit_of(
 ) -> Fit:  # fmt: skip
     """Put a solution and its judgement together."""
     judgement = judge(solution.residual_V, solution.jacobian, ~solution.at_bound)
-    values, errors = _derived(cell, names, solution, judgement, whole)
+    values, errors = derived(cell, names, solution, judgement, whole)
     seen = window.history.observed
     volts = window.history.data[4][seen]
     curve = Curve(window.history.data[0][seen] / 3600.0, "time / h", volts,
@@ -306,12 +308,12 @@ def fit_of(
     return replace(made, notes=tuple(notes))
 
 
-def _derived(
-    cell: SpmCell, names: tuple[str, ...], solution: Solution, judgement: Judgement, whole: Array
+def derived(
+    cell: Started, names: tuple[str, ...], solution: Solution, judgement: Judgement, whole: Array
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Return values with units and their standard errors, to first order."""
     q_n, q_p, x, y = (float(v) for v in whole[:4])
-    n, p = cell.tables.numbers, dict(zip(NAMES, (float(v) for v in whole), strict=True))
+    n, p = cell.tables.numbers, dict(zip(NAMES[:11], (float(v) for v in whole[:11]), strict=True))
     tau_n, tau_p = (math.exp(p[f"log_{e}_time"]) for e in ("negative", "positive"))
     d_n, d_p = n["radius_n_m"] ** 2 / tau_n, n["radius_p_m"] ** 2 / tau_p
     own = cell.start

@@ -26,7 +26,7 @@ Control Syst. Technol. 27 (2019) 1862, on what a single-particle model's voltage
 import math
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -118,6 +118,18 @@ def shells() -> Array:
     return np.ascontiguousarray([volumes, couplings, sources])
 
 
+class Started(Protocol):
+    """A cell of this or another particle model: tables and its own parameters."""
+
+    @property
+    def tables(self) -> CellTables:
+        """Tables of the set."""
+
+    @property
+    def start(self) -> Array:
+        """The set's own parameters, the first eleven as in `NAMES`."""
+
+
 @dataclass(frozen=True)
 class SpmCell:
     """A parameter set made ready for the kernel.
@@ -156,8 +168,8 @@ class SpmCell:
             )
         if not 1e-6 < self.area_factor < 1e6:
             raise BatterylabError(f"area_factor = {self.area_factor:g} is no size of a cell")
-        object.__setattr__(self, "tables", _sized(self.tables, self.area_factor))
-        start = _start(self.tables)
+        object.__setattr__(self, "tables", sized(self.tables, self.area_factor))
+        start = start_of(self.tables)
         if self.thermal == "lumped" and not np.isfinite(start).all():
             raise BatterylabError(f"the set {self.tables.name} has no heat capacity or cooling")
         object.__setattr__(self, "start", np.nan_to_num(start))
@@ -166,9 +178,7 @@ class SpmCell:
     @property
     def varying(self) -> tuple[bool, bool]:
         """Whether the diffusivity of the negative and of the positive particle varies."""
-        spread = np.ptp(self.tables.diffusivity_m2_s, axis=1)
-        varies = spread > CONSTANT * self.tables.diffusivity_m2_s.mean(axis=1)
-        return bool(varies[0]), bool(varies[1])
+        return varying(self.tables)
 
     @property
     def kernel_arguments(self) -> tuple[Any, ...]:
@@ -196,7 +206,14 @@ class SpmCell:
         return _spm.Model(*self.kernel_arguments)
 
 
-def _sized(t: CellTables, factor: float) -> CellTables:
+def varying(t: CellTables) -> tuple[bool, bool]:
+    """Return whether the diffusivity of the negative and of the positive particle varies."""
+    spread = np.ptp(t.diffusivity_m2_s, axis=1)
+    varies = spread > CONSTANT * t.diffusivity_m2_s.mean(axis=1)
+    return bool(varies[0]), bool(varies[1])
+
+
+def sized(t: CellTables, factor: float) -> CellTables:
     """Return the tables of a cell with more or less of the same electrodes."""
     numbers = dict(t.numbers)
     for name in ("area_m2", "capacity_Ah", "heat_J_K", "cooling_W_K"):
@@ -211,7 +228,8 @@ def _salt_scale(t: CellTables) -> float:
     return float(np.interp(place, np.arange(len(table)), table))
 
 
-def _start(t: CellTables) -> Array:
+def start_of(t: CellTables) -> Array:
+    """Return the set's own parameters, in the order of `NAMES`."""
     n = t.numbers
     middle = t.diffusivity_m2_s[:, t.diffusivity_m2_s.shape[1] // 2]
     capacities = [
@@ -402,21 +420,23 @@ def history_of(
     return History(np.ascontiguousarray([seconds, amps, moved, kelvin, volts]), flags)
 
 
-def indices_of(names: tuple[str, ...]) -> NDArray[np.int32]:
-    """Return where parameters stand in `NAMES`.
+def indices_of(
+    names: tuple[str, ...], known: tuple[str, ...] = NAMES
+) -> NDArray[np.int32]:
+    """Return where parameters stand in `NAMES`, or in another model's.
 
     Raises
     ------
     BatterylabError
         If a name is unknown or given twice.
     """
-    wrong = [name for name in names if name not in NAMES]
+    wrong = [name for name in names if name not in known]
     if wrong or len(set(names)) != len(names):
         raise BatterylabError(
             f"parameters {', '.join(wrong or names)}: unknown, or given twice",
-            hint=f"known: {', '.join(NAMES)}",
+            hint=f"known: {', '.join(known)}",
         )
-    return np.array([NAMES.index(name) for name in names], np.int32)
+    return np.array([known.index(name) for name in names], np.int32)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batterylab.errors import BatterylabError
+from batterylab.fit.celltables import CellTables, cell_tables
+from batterylab.fit.dfncell import NAMES as DFN_NAMES
+from batterylab.fit.dfncell import DfnCell, dfn_voltage
 from batterylab.fit.result import Fit
-from batterylab.fit.spm import SpmeSettings, SpmSettings, cell_for
 from batterylab.fit.spmcell import NAMES, History, SpmCell, history_of, spm_voltage
 from batterylab.fit.spmwindow import spm_window
 from batterylab.recording import Recording
@@ -24,6 +26,8 @@ BAR_mV = 1.0
 POINTS = (40, 60)
 #: currents that differ by less than this share of the largest are one
 SAME_CURRENT = 1e-4
+#: PyBaMM's names of the models
+KINDS = {"spm": "SPM", "spme": "SPMe", "dfn": "DFN"}
 #: sizes that grow with the electrode area
 SIZES = ("Electrode width [m]", "Cell volume [m3]", "Cell cooling surface area [m2]")
 
@@ -60,26 +64,25 @@ class Export:
 
 
 def export(fit: Fit) -> Export:
-    """Return what a converged `spm` or `spme` fit changes in its parameter set.
+    """Return what a converged `spm`, `spme` or `dfn` fit changes in its parameter set.
 
     Raises
     ------
     BatterylabError
         If the fit is of another model, or did not converge.
     """
-    if fit.model not in ("spm", "spme"):
+    if fit.model not in KINDS:
         raise BatterylabError(f"a fit of {fit.model} has no PyBaMM parameters",
-                              hint="export fits of spm or spme")  # fmt: skip
+                              hint="export fits of spm, spme or dfn")  # fmt: skip
     if not fit.converged:
         raise BatterylabError(f"the fit of {fit.serial} did not converge: {fit.reason}")
-    whole = {name: float(fit.settings["all_parameters"][name]) for name in NAMES}
+    names = DFN_NAMES if fit.model == "dfn" else NAMES
+    whole = {name: float(fit.settings["all_parameters"][name]) for name in names}
     factor = float(fit.settings["area_factor"])
     kelvin = float(fit.settings["temperature_degC"]) + 273.15
     name = str(fit.settings["parameter_set"])
-    from batterylab.fit.celltables import cell_tables
-
-    cell = SpmCell(cell_tables(name, kelvin), fit.model, area_factor=factor)
-    own, n = dict(zip(NAMES, cell.start, strict=True)), cell.tables.numbers
+    cell = _cell_of(fit, cell_tables(name, kelvin))
+    own, n = dict(zip(names, cell.start, strict=True)), cell.tables.numbers
     e = np.exp
     factors = {
         "Negative electrode active material volume fraction": whole[NAMES[0]] / own[NAMES[0]],
@@ -92,6 +95,8 @@ def export(fit: Fit) -> Export:
         "Positive electrode exchange-current density [A.m-2]": e(whole["log_positive_rate"]),
         "Electrolyte conductivity [S.m-1]": e(whole["log_conductivity"]),
         "Electrolyte diffusivity [m2.s-1]": e(whole["log_salt_diffusivity"]),
+        "Negative electrode conductivity [S.m-1]": e(whole.get("log_negative_conductivity", 0.0)),
+        "Positive electrode conductivity [S.m-1]": e(whole.get("log_positive_conductivity", 0.0)),
         **dict.fromkeys(SIZES, factor),
     }  # fmt: skip
     values = {
@@ -102,8 +107,14 @@ def export(fit: Fit) -> Export:
         "Contact resistance [Ohm]": whole["contact_ohm"],
     }  # fmt: skip
     kept = {key: float(value) for key, value in factors.items() if abs(value - 1.0) > 1e-12}
-    kinds = {"spm": "SPM", "spme": "SPMe"}
-    return Export(name, kinds[fit.model], values, kept, {"contact resistance": "true"})
+    return Export(name, KINDS[fit.model], values, kept, {"contact resistance": "true"})
+
+
+def _cell_of(fit: Fit, tables: CellTables) -> SpmCell | DfnCell:
+    factor = float(fit.settings["area_factor"])
+    if fit.model == "dfn":
+        return DfnCell(tables, area_factor=factor)
+    return SpmCell(tables, fit.model, area_factor=factor)
 
 
 def parameter_values(fit: Fit) -> Any:
@@ -168,12 +179,11 @@ def check(fit: Fit, recording: Recording, points: tuple[int, int] = POINTS) -> C
     from batterylab.pybamm_border import reference_voltage
 
     values = parameter_values(fit)
-    kind = SpmeSettings if fit.model == "spme" else SpmSettings
-    settings = kind(**{key: fit.settings[key] for key in
-                       ("parameter_set", "free", "step", "points")})  # fmt: skip
-    window = spm_window(recording, settings.step, settings.points)
-    cell = cell_for(settings, window)
-    whole = np.array([fit.settings["all_parameters"][name] for name in NAMES])
+    window = spm_window(recording, fit.settings["step"], fit.settings["points"])
+    kelvin = float(fit.settings["temperature_degC"]) + 273.15
+    cell = _cell_of(fit, cell_tables(str(fit.settings["parameter_set"]), kelvin))
+    names = DFN_NAMES if fit.model == "dfn" else NAMES
+    whole = np.array([float(fit.settings["all_parameters"][name]) for name in names])
     differences = []
     for part in _parts(window.history, float(fit.settings["temperature_degC"])):
         time_s, amps, start_Ah, history = part
@@ -187,7 +197,8 @@ def check(fit: Fit, recording: Recording, points: tuple[int, int] = POINTS) -> C
             "Initial concentration in positive electrode [mol.m-3]":
                 here[3] * largest["largest_p_mol_m3"],
         })  # fmt: skip
-        ours = spm_voltage(cell, history, here).voltage_V
+        ours = (dfn_voltage(cell, history, here).voltage_V if isinstance(cell, DfnCell)
+                else spm_voltage(cell, history, here).voltage_V)  # fmt: skip
         theirs = reference_voltage(
             values, time_s, amps, model=fit.model, points=points,
             temperature_degC=float(fit.settings["temperature_degC"]),
