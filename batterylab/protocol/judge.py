@@ -12,16 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batterylab.bench.onboard import NEAR_V, SETTLE_s
-from batterylab.protocol.ends import Block, Watch, is_onboard
+from batterylab.protocol.ends import ENDED_BY, Block, Watch, is_onboard
 from batterylab.protocol.form import End, Step
 
 Array = NDArray[np.float64]
-#: how a recording names what ended a step
-WORDS = {
-    "voltage_V": "voltage", "current_A": "current", "power_W": "power", "capacity_Ah": "capacity",
-    "energy_Wh": "energy", "temperature_degC": "temperature", "time_s": "duration",
-    "voltage_rate_V_per_s": "voltage_rate", "temperature_rate_K_per_s": "temperature_rate",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -154,4 +148,4 @@ def _verdict(end: End, place: int, why: str) -> Verdict:
     if end.then == "fail":
         words = why or f"{end.quantity} {end.relation} {end.value:g}"
         return Verdict(place, "stopped", end.quantity, words, "fail")
-    return Verdict(place, WORDS[end.quantity], end.quantity, "", end.then)
+    return Verdict(place, ENDED_BY[end.quantity], end.quantity, "", end.then)

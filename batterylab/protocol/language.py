@@ -12,6 +12,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from batterylab.errors import BatterylabError
 from batterylab.protocol.steps import (
+    WORDS_THEN,
     Drive,
     Ending,
     Hold,
@@ -162,6 +163,8 @@ class StepEntry(Part):
                 "pulse, profile, soak, measure, mark, repeat, until, if or call"
             )
         kind = kinds[0]
+        if self.mark in WORDS_THEN:
+            raise ValueError(f"a mark cannot be called {self.mark!r}\n  hint: another name")
         if (kind in ("repeat", "until", "if")) != bool(self.steps):
             raise ValueError(f"{kind} and steps do not fit\n  hint: repeat, until, if: steps")
         if self.else_ is not None and kind != "if":

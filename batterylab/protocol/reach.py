@@ -8,15 +8,15 @@ import difflib
 from collections.abc import Iterator
 
 from batterylab.protocol.form import If, Mark, Node, Repeat, Step, Until, children, walk
+from batterylab.protocol.steps import WORDS_THEN
 
 #: path of a step, keys below it, what is wrong, the remedy
 Found = tuple[str, tuple[str | int, ...], str, str]
-WORDS = ("next", "finish", "fail")
 
 
 def reach_problems(nodes: tuple[Node, ...]) -> list[Found]:
     """Return what is wrong with the ways through a protocol."""
-    targets = {then for step in walk(nodes) for then in exits(step)} - set(WORDS)
+    targets = {then for step in walk(nodes) for then in exits(step)} - set(WORDS_THEN)
     return [
         *_marks(nodes),
         *_jumps(nodes, frozenset()),
@@ -30,29 +30,20 @@ def exits(step: Step) -> list[str]:
     return [step.on_time, *(end.then for end in (*step.ends, *step.stops))]
 
 
-def _every_mark(nodes: tuple[Node, ...]) -> Iterator[str]:
-    for node in nodes:
-        if isinstance(node, Mark):
-            yield node.name
-        for body in children(node):
-            yield from _every_mark(body)
-
-
 def _first_path(nodes: tuple[Node, ...]) -> str:
     return next((step.path for step in walk(nodes)), "steps[0]")
 
 
 def _marks(nodes: tuple[Node, ...]) -> Iterator[Found]:
-    """Marks within one list must differ, and none may be called as what ends can say."""
-    for node in nodes:
-        if isinstance(node, Mark) and node.name in WORDS:
-            yield (_first_path(nodes), (), f"a mark cannot be called {node.name!r}",
-                   "another name")  # fmt: skip
-    own = [node.name for node in nodes if isinstance(node, Mark)]
+    """Marks of one list that ends lead to must differ."""
     targets = {then for step in walk(nodes) for then in exits(step)}
-    for name in {name for name in own if own.count(name) > 1} & targets:
-        yield _first_path(nodes), (), f"the mark {name!r} stands twice", "two names"
-    for node in nodes:
+    seen: set[str] = set()
+    for i, node in enumerate(nodes):
+        if isinstance(node, Mark):
+            if node.name in seen & targets:
+                before = [step.path for step in walk(nodes[:i])]
+                yield before[-1], (), f"the mark {node.name!r} stands twice", "two names"
+            seen.add(node.name)
         for body in children(node):
             yield from _marks(body)
 
@@ -62,7 +53,7 @@ def _jumps(nodes: tuple[Node, ...], around: frozenset[str]) -> Iterator[Found]:
         ahead = around | {n.name for n in nodes[i + 1 :] if isinstance(n, Mark)}
         if isinstance(node, Step):
             for then in dict.fromkeys(exits(node)):
-                if then not in ahead and then not in WORDS:
+                if then not in ahead and then not in WORDS_THEN:
                     near = difflib.get_close_matches(then, ahead, n=1)
                     yield (
                         node.path, (), f"there is no mark {then!r} further on",

@@ -145,7 +145,7 @@ class StepNumbers:
         """Return a rest."""
         ends, time_s, on_time = self._ends(entry.ends, keys)
         seconds = entry.for_s
-        if time_s < seconds:
+        if time_s <= seconds:
             seconds = time_s
         else:
             on_time = "next"
