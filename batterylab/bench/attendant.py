@@ -53,6 +53,7 @@ class Attendant:
         self.resolved = resolved
         self.watch = watch
         self.due_s = 0.0
+        self.stale_s = 0.0
         self._has_moves = any(
             step.voltage_moves_V or step.current_moves_A for step in resolved.steps()
         )
@@ -183,7 +184,8 @@ class Attendant:
         frame = self.frame
         frame.stale = frame.stale + 1 if records == 0 and now_s > frame.last_s + LOOK_s else 0
         frame.last_s = now_s if records else frame.last_s
-        if frame.stale >= STALE_POLLS and now_s - frame.last_s > STALE_LEAST_s:
+        limit_s = max(self.stale_s, STALE_LEAST_s if frame.is_stepped else 0.0)
+        if frame.stale >= STALE_POLLS and now_s - frame.last_s >= limit_s:
             raise EnvironmentFailedError(
                 f"{frame.name}: no new samples since {frame.last_s - frame.start_s:.0f} s",
                 hint="the cycler's log stands still: look at the frame",

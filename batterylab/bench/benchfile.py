@@ -11,7 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from batterylab.bench.stoppath import StopPath
 from batterylab.cells import CellType, check_name
 from batterylab.errors import BatterylabError, Problem, ProblemsError
-from batterylab.quantity import Duration_s, Resistance_ohm, Samples, Temperature_degC, Voltage_V
+from batterylab.quantity import (
+    Capacity_Ah,
+    Current_A,
+    Duration_s,
+    Resistance_ohm,
+    Samples,
+    Temperature_degC,
+    Voltage_V,
+)
 from batterylab.yamlfile import YamlDocument, load_yaml, validate
 
 SCHEMA = "batterylab.bench/1"
@@ -78,6 +86,17 @@ class Limits(_Part):
     voltage_V: tuple[Voltage_V, Voltage_V] = Field(alias="voltage")
     temperature_degC: Temperature_degC = Field(alias="temperature")
     debounce: Samples = Field(3, ge=1, le=60)
+    current_A: Current_A | None = Field(None, alias="current", gt=0)
+    capacity_Ah: Capacity_Ah | None = Field(None, alias="capacity", gt=0)
+    stale_s: Duration_s | None = Field(None, alias="stale", ge=1, le=3600)
+
+
+class Notify(_Part):
+    """Who is told, and of what: a command that gets JSON on its input, or a webhook."""
+
+    command: list[str] = Field(default_factory=list)
+    webhook: str = Field("", pattern=r"^(https?://\S+)?$")
+    on: tuple[Literal["end", "stop", "alarm"], ...] = ("end", "stop", "alarm")
 
 
 class BenchText(_Part):
@@ -90,6 +109,7 @@ class BenchText(_Part):
     limits: Limits
     poll_s: Duration_s = Field(10.0, alias="poll", ge=1, le=300)
     contact_ohm: Resistance_ohm = Field(2e-5, alias="contact", ge=0)
+    notify: Notify | None = None
     clock: str = ""
 
     @field_validator("clock")
@@ -196,6 +216,11 @@ class BenchFile:
         if problems:
             raise ProblemsError(problems)
         return cls(Path(path), text, channels, cell_type)
+
+    @property
+    def stale_s(self) -> float:
+        """How long a cycler may give no new sample: twice the poll, unless the file says."""
+        return self.limits.stale_s or 2.0 * self.poll_s
 
     def stop_path(self, name: str) -> StopPath:
         """Return how an instrument is stopped without the runner."""

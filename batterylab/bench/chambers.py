@@ -79,6 +79,8 @@ class Chambers:
             self.air_degC[name] = reading.actual_degC
             if reading.has_alarm:
                 raise EnvironmentFailedError(f"{name}: the chamber reports an alarm")
+            if name in self.wanted and not reading.is_running:
+                raise EnvironmentFailedError(f"{name}: the chamber has stopped")
             degC, within_K = self.wanted.get(name, (reading.actual_degC, 0.0))
             if name not in self.changing and abs(reading.actual_degC - degC) > within_K:
                 self._remark(name, f"{name}: air out of {within_K:g} K")

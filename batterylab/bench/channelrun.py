@@ -169,6 +169,7 @@ class ChannelRun:
     lost_s: float = 0.0
     remarks: list[str] = field(default_factory=list)
     bad_samples: int = 0
+    bad_currents: int = 0
     hot_polls: int = 0
     before: list[Outcome] = field(default_factory=list)
     carried: Carried | None = None

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batterylab.bench.channelrun import ChannelRun
+from batterylab.bench.check import as_dict
 from batterylab.bench.onboard import Guards, compile_segment
 from batterylab.bench.recorder import Recorder
 from batterylab.bench.stepper import SLOTS as STEPPER_SLOTS
@@ -89,6 +90,16 @@ class Frame:
     def _load(self, slot: int, segment: Segment) -> None:
         steps = compile_segment(segment, self.guards, is_stepped=self.is_stepped)
         self.driver.load_sequence(slot, steps)
+
+    def layers(self) -> list[dict[str, Any]]:
+        """Return what the cycler watches by itself: sequences bounded in time and voltage."""
+        low, high = self.guards.voltage_V
+        return [
+            {"layer": "L1 cycler", "what": "voltage_V", "low": low, "high": high, "debounce": 1,
+             "action": "channel fails, high impedance"},
+            {"layer": "L1 cycler", "what": "step_time", "debounce": 1,
+             "action": "channel ends, high impedance"},
+        ]  # fmt: skip
 
     def calibrate(self, now_s: float, resolved: Resolved) -> None:
         """Learn how the frame's clock relates to the bench's, and begin to count.
@@ -207,6 +218,16 @@ class SteppedFrame(Frame):
     driver: Stepper
     is_stepped = True
     slots_there_are = STEPPER_SLOTS
+
+    def layers(self) -> list[dict[str, Any]]:
+        """Return what the supply watches by itself, as read back, and what the stepper does."""
+        held = self.driver.held
+        values = as_dict(held) if held is not None else {}
+        own = [{"layer": "L0 instrument", "what": what, "high": value,
+                "action": "output off"} for what, value in values.items()]  # fmt: skip
+        low, high = self.guards.voltage_V
+        return [*own, {"layer": "L1 stepper", "what": "voltage_V", "low": low, "high": high,
+                       "debounce": 1, "action": "output off"}]  # fmt: skip
 
     def calibrate(self, now_s: float, resolved: Resolved) -> None:
         """Begin to count; the supply's log is in the bench's own time."""

@@ -287,6 +287,7 @@ class Stops:
         EnvironmentFailedError
             If the safe state could not be confirmed.
         """
+        from batterylab.bench.notify import notify
         from batterylab.bench.pace import at_once
         from batterylab.studylog import utc_text
 
@@ -303,6 +304,9 @@ class Stops:
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(report, indent=2), encoding="utf-8")
         temporary.replace(path)
+        safe = "all channels are safe" if not problem else f"NOT CONFIRMED SAFE: {problem}"
+        notify(self.file.text.notify, "alarm", self.folder.resolve().name,
+               f"the guard acted: {reason}; {safe}")  # fmt: skip
         if problem:
             raise EnvironmentFailedError(problem)
 

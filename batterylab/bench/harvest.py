@@ -65,6 +65,9 @@ def _recording(
              for e in events if e["what"] == "mark"]  # fmt: skip
     if marks:
         provenance["marks"] = marks
+    safety = [e["layers"] for e in events if e["what"] == "safety"]
+    if safety:
+        provenance["safety"] = safety[-1]
     if pauses:
         provenance["pauses"] = pauses
     recording = Recording(

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,11 @@ from batterylab.bench.benchfile import Limits
 from batterylab.bench.channelrun import ChannelRun
 from batterylab.bench.recorder import Samples
 from batterylab.protocol import Resolved
+
+#: a current's limit is so much above the data sheet's largest
+ABOVE = 1.1
+#: a step moves at most so many times the nominal capacity
+MOST = 1.5
 
 
 @dataclass(frozen=True)
@@ -21,12 +27,20 @@ class Watch:
     voltage_V, temperature_degC : (float, float)
         Lowest and highest.
     debounce : int
-        Samples (voltage) or readings (temperature) in a row beyond a limit that stop a channel.
+        Samples (voltage, current) or readings (temperature) in a row beyond a limit that stop a
+        channel.
+    charge_A, discharge_A : float
+        Largest currents, as magnitudes.
+    capacity_Ah : float
+        Most that one step may move.
     """
 
     voltage_V: tuple[float, float]
     temperature_degC: tuple[float, float]
     debounce: int
+    charge_A: float = math.inf
+    discharge_A: float = math.inf
+    capacity_Ah: float = math.inf
 
     @classmethod
     def of(cls, resolved: Resolved, bench: Limits) -> "Watch":
@@ -37,7 +51,27 @@ class Watch:
             (max(low, bench.voltage_V[0]), min(high, bench.voltage_V[1])),
             (cold, min(hot, bench.temperature_degC)),
             round(bench.debounce),
+            min(ABOVE * resolved.cell_type.max_charge_A, bench.current_A or math.inf),
+            min(ABOVE * resolved.cell_type.max_discharge_A, bench.current_A or math.inf),
+            min(MOST * resolved.cell_type.nominal_capacity_Ah, bench.capacity_Ah or math.inf),
         )
+
+    def layers(self, stale_s: float) -> list[dict[str, Any]]:
+        """Return the limits as a recording keeps them: value, debounce and action of each."""
+        low, high = self.voltage_V
+        cold, hot = self.temperature_degC
+        stop, end = "channel safe, recording invalid", "run ends, all channels safe"
+        rows: list[tuple[str, float, float | None, int, str]] = [
+            ("voltage_V", low, high, self.debounce, stop),
+            ("temperature_degC", cold, hot, self.debounce, stop),
+            ("current_A", -self.discharge_A, self.charge_A, self.debounce, stop),
+            ("step_capacity_Ah", 0.0, self.capacity_Ah, 1, stop),
+            ("sample_age_s", 0.0, stale_s, 1, end),
+        ]
+        return [
+            {"layer": "L3 runner", "what": what, "low": least, "high": most, "debounce": count,
+             "action": action} for what, least, most, count, action in rows
+        ]  # fmt: skip
 
     def reason(
         self, run: ChannelRun, samples: Samples, column: int, degC: float, *, is_new: bool
@@ -57,9 +91,35 @@ class Watch:
         is_new : bool
             Whether it was read since the last time.
         """
-        return self._out_of_voltage(run, samples, column) or (
-            self._too_hot(run, degC) if is_new else ""
+        return (
+            self._out_of_voltage(run, samples, column)
+            or self._out_of_current(run, samples, column)
+            or self._too_much(run)
+            or (self._too_hot(run, degC) if is_new else "")
         )
+
+    def _out_of_current(self, run: ChannelRun, samples: Samples, column: int) -> str:
+        amps = samples.current_A[:, column]
+        out = (samples.step[:, column] >= 0) & ~(
+            (amps <= self.charge_A) & (amps >= -self.discharge_A)
+        )
+        if not out.any():
+            run.bad_currents = 0
+            return ""
+        run.bad_currents = longest_run(out, run.bad_currents)
+        if run.bad_currents < self.debounce:
+            return ""
+        return (f"current {amps[out][-1]:.4f} A outside {-self.discharge_A:g} to "
+                f"{self.charge_A:g} A")  # fmt: skip
+
+    def _too_much(self, run: ChannelRun) -> str:
+        running = run.running
+        if running is None:
+            return ""
+        moved_Ah = abs(running.moved_Ah[len(running.starts_s) - 1])
+        if moved_Ah <= self.capacity_Ah:
+            return ""
+        return f"the step moved {moved_Ah:.4f} Ah, more than {self.capacity_Ah:g} Ah"
 
     def _out_of_voltage(self, run: ChannelRun, samples: Samples, column: int) -> str:
         low, high = self.voltage_V

@@ -306,8 +306,20 @@ def _guarded(
     finally:
         if guard is not None:
             guard.dismiss(is_safe=is_safe)
+        _tell(study, code, message, board)
         phase = "paused" if board.is_paused and code == 0 else "ended"
         board.write({"phase": phase, "exit_code": code, "message": message}, force=True)
+
+
+def _tell(study: Study, code: int, message: str, board: _Board) -> None:
+    """Tell whoever the bench file names that the run is over, and how."""
+    from batterylab.bench.benchfile import BenchFile
+    from batterylab.bench.notify import notify
+
+    what = {0: "stop" if board.is_paused else "end", 130: "stop"}.get(code, "alarm")
+    with contextlib.suppress(Exception):
+        to = BenchFile.open(study.bench_path).text.notify
+        notify(to, what, study.definition.name, message, exit_code=code)
 
 
 #: detached runners of this process: they outlive it, nobody waits for them

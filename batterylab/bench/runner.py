@@ -14,8 +14,10 @@ from typing import Any
 from batterylab.bench.attendant import Attendant, Degrees, LOOK_s
 from batterylab.bench.chambers import Chambers
 from batterylab.bench.channelrun import ChannelRun
+from batterylab.bench.check import bounds_of
 from batterylab.bench.clock import may_take
 from batterylab.bench.frame import frame_for
+from batterylab.bench.guard import SILENCE_s
 from batterylab.bench.journal import Journal
 from batterylab.bench.limits import Watch
 from batterylab.bench.onboard import Guards
@@ -23,7 +25,12 @@ from batterylab.bench.pace import Pacer, at_once
 from batterylab.bench.resume import Return, refuse
 from batterylab.bench.setup import Bench
 from batterylab.bench.soaks import Soaks
-from batterylab.errors import BatterylabError, EnvironmentFailedError, SafetyStopError
+from batterylab.errors import (
+    BatterylabError,
+    EnvironmentFailedError,
+    NotMetError,
+    SafetyStopError,
+)
 from batterylab.protocol import Resolved
 
 SOAK_TICK_s = 60.0
@@ -93,6 +100,8 @@ class Runner:
         self.attendants = [
             Attendant(frame, journal, self.clock, resolved, self.watch) for frame in self.frames
         ]
+        for attendant in self.attendants:
+            attendant.stale_s = bench.file.stale_s
         self.chambers = Chambers(bench.of_role("chamber"), self.runs, resolved)
         self.soaks = Soaks(self.attendants, self.chambers, self.runs)
         self.start_s = 0.0
@@ -204,16 +213,39 @@ class Runner:
 
     # -- before ------------------------------------------------------------------------------
     def _prepare(self) -> None:
+        for frame in self.frames:
+            path = self.bench.file.stop_path(frame.name)
+            if not (path.is_there or bounds_of(self.bench.file, frame.name)):
+                raise NotMetError(
+                    f"{frame.name}: nobody could stop it: it has no path to a stop, and watches "
+                    "nothing by itself", hint="`batterylab bench check`; stop: in bench.yaml",
+                )  # fmt: skip
         may_take(PREPARE_s)
         guards = Guards(self.watch.voltage_V)
         jobs = [partial(frame.prepare, guards) for frame in self.frames]
         for error in at_once(self.clock, jobs):
             if error is not None:
                 raise error
+        self._note_safety()
         for name, driver in self.bench.of_role("scanner").items():
             places = [run.entry.scanner_channel for run in self.runs if run.entry.scanner == name]
             if places:
                 driver.prepare(places)
+
+    def _note_safety(self) -> None:
+        """Write into the recording what keeps each channel safe, layer by layer."""
+        watched = self.watch.layers(self.bench.file.stale_s)
+        for frame in self.frames:
+            path = self.bench.file.stop_path(frame.name).kind
+            layers = [*frame.layers(), {
+                "layer": "L2 guard", "what": "heartbeat_s", "high": SILENCE_s, "debounce": 1,
+                "action": f"kills the runner, makes channels safe; path: {path}",
+            }, *watched]  # fmt: skip
+            for index, run in frame.members:
+                if run.entry.chamber:
+                    layers = [*layers, {"layer": "L4 chamber", "what": "alarm",
+                                        "action": "run ends, all channels safe"}]  # fmt: skip
+                self.journal.event(run.entry.name, "safety", index=index, layers=layers)
 
     def _wait(self, unix_s: float) -> None:
         """Wait, looking up every second of real time for a reason to stop."""

@@ -35,38 +35,37 @@ def bench() -> None:
 @PLACE
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
 def check(place: Path, as_json: bool) -> None:
-    """Ask every instrument who it is, and whether its calibration is overdue."""
-    from batterylab.bench.calibration import overdue, refuse_overdue
-    from batterylab.bench.clock import BenchClock, clock_for
-    from batterylab.cli import echo_json
-    from batterylab.drivers.catalogue import open_instrument
-    from batterylab.errors import BatterylabError, EnvironmentFailedError
+    """Ask every instrument who it is, what it watches by itself, and who can stop it."""
+    from dataclasses import asdict
 
-    file, _ = _open(place)
+    from batterylab.bench.calibration import refuse_overdue
+    from batterylab.bench.check import check_bench
+    from batterylab.bench.clock import BenchClock, clock_for
+    from batterylab.bench.process import is_running
+    from batterylab.cli import echo_json
+    from batterylab.errors import EnvironmentFailedError, NotMetError
+
+    file, study = _open(place)
+    if study is not None and is_running(study):
+        raise EnvironmentFailedError("this study is running", hint="`batterylab status`")
     clock = clock_for(file.clock_address)
-    found: dict[str, str] = {}
-    failed: dict[str, str] = {}
-    for name, entry in file.instruments.items():
-        try:
-            driver = open_instrument(name, entry.model, entry.address, entry.serial, clock)
-        except BatterylabError as error:
-            failed[name] = str(error)
-            continue
-        identity = driver.identity()
-        found[name] = f"{identity.maker} {identity.model} {identity.serial} {identity.firmware}"
-        driver.close()
+    found = check_bench(file, clock)
     if isinstance(clock, BenchClock):
         clock.close()
-    late = overdue(file, clock.now())
     if as_json:
-        echo_json({"answering": found, "failed": failed, "overdue": late})
+        echo_json(asdict(found))
     else:
-        for name, text in found.items():
+        for name, text in found.answering.items():
             click.echo(f"{name:<12} {text}")
-        for text in late.values():
+        for name, held in found.protections.items():
+            watched = ", ".join(f"{key} {value:g}" for key, value in held.items())
+            click.echo(f"{name:<12} watches {watched or 'nothing'}")
+        for text in [*found.overdue.values(), *found.findings]:
             click.echo(text)
-    if failed:
-        raise EnvironmentFailedError("\n".join(failed.values()))
+    if found.failed:
+        raise EnvironmentFailedError("\n".join(found.failed.values()))
+    if found.unstoppable:
+        raise NotMetError(f"nobody could stop {', '.join(found.unstoppable)}")
     refuse_overdue(file, clock.now())
 
 

@@ -25,6 +25,7 @@ _FACTORS = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6}
 class Psb10000(HostSteppedDriver):
     """A PSB 10000 on its LAN port."""
 
+    has_watchdog = True
     _noted: tuple[str, ...] = ()
 
     def identity(self) -> Identity:

@@ -44,6 +44,8 @@ class HostSteppedDriver(ScpiDriver):
     changes_while_on = True
     #: whether the model ends a step by conditions of its own
     ends_by_itself = False
+    #: whether the model switches off when its host has been silent
+    has_watchdog = False
 
     def __init__(self, link: Link, spec: ModelSpec) -> None:
         super().__init__(link, spec)
@@ -113,6 +115,10 @@ class HostSteppedDriver(ScpiDriver):
         self._compare(expected, held)
         self.held = held
         return held
+
+    def protections(self) -> Protections:
+        """Read back what the instrument watches by itself now; nothing is changed."""
+        return self._held()
 
     def _compare(self, expected: Protections, held: Protections) -> None:
         for item in fields(Protections):

@@ -6,6 +6,7 @@ from small_bench import assert_one_stopped, cycler_now, load_cells, sealed, stat
 
 from batterylab.archive import find
 from batterylab.bench.session import journals, run_study
+from batterylab.errors import EnvironmentFailedError
 
 HEAD = """\
 schema: batterylab.protocol/1
@@ -245,3 +246,41 @@ def test_air_out_of_tolerance_is_a_remark(bench_of):
     for recording in sealed(bench.study).values():
         assert recording.provenance["remarks"] == ["chamber: air out of 2 K"]
     assert {s["state"] for s in states_of(bench.study).values()} == {"valid with remark"}
+
+
+def test_a_current_beyond_the_bench_s_is_stopped_by_the_runner(bench_of):
+    bench = bench_of(CHARGING, poll_s=10, change=[
+        ("bench.yaml", "debounce: 3 samples", "debounce: 3 samples, current: 4 A")
+    ])  # fmt: skip
+    done = run_study(bench.study, "ann")
+    assert all(why.startswith("current ") and "outside -4 to 4 A" in why for _, why in done)
+
+
+def test_a_step_that_moves_too_much_is_stopped_by_the_runner(bench_of):
+    bench = bench_of(CHARGING, poll_s=10, change=[
+        ("bench.yaml", "debounce: 3 samples", "debounce: 3 samples, capacity: 0.1 Ah")
+    ])  # fmt: skip
+    done = run_study(bench.study, "ann")
+    assert all("more than 0.1 Ah" in why for _, why in done)
+    for recording in sealed(bench.study).values():
+        assert recording.columns["net_capacity_Ah"].max() < 0.1 + 5 * 12 / 3600
+
+
+def test_what_keeps_a_channel_safe_stands_in_its_recording(bench_of):
+    bench = bench_of(poll_s=30)
+    run_study(bench.study, "ann")
+    for recording in sealed(bench.study).values():
+        layers = recording.provenance["safety"]
+        assert {layer["layer"] for layer in layers} == {
+            "L1 cycler", "L2 guard", "L3 runner", "L4 chamber",
+        }  # fmt: skip
+        assert all(layer["action"] for layer in layers)
+        voltage = next(x for x in layers if x["layer"] == "L3 runner" and x["what"] == "voltage_V")
+        assert (voltage["low"], voltage["high"], voltage["debounce"]) == (2.45, 4.25, 3)
+
+
+def test_a_chamber_that_somebody_stopped_ends_the_run(bench_of):
+    bench = bench_of(RESTING, poll_s=10)
+    bench.when(300, lambda: setattr(bench.world.air, "is_running", False))
+    with pytest.raises(EnvironmentFailedError, match="the chamber has stopped"):
+        run_study(bench.study, "ann")
