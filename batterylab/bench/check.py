@@ -122,12 +122,12 @@ def _stops(found: Checked, file: BenchFile) -> None:
 
 def bounds_of(file: BenchFile, name: str) -> str:
     """Return what ends a cycler's or supply's step without any computer; empty if nothing does."""
-    from batterylab.drivers.catalogue import _driver_class, spec
+    from batterylab.drivers.catalogue import driver_class, spec
 
     model = spec(file.instruments[name].model)
     if model.role == "cycler":
         return "the sequence, bounded in time,"
-    kind = _driver_class(model)
+    kind = driver_class(model)
     if kind.has_watchdog:
         return "its watchdog"
     return "its own shut-off time" if kind.ends_by_itself else ""
