@@ -219,8 +219,11 @@ class BenchFile:
 
     @property
     def stale_s(self) -> float:
-        """How long a cycler may give no new sample: twice the poll, unless the file says."""
-        return self.limits.stale_s or 2.0 * self.poll_s
+        """How long a cycler may give no new sample: two polls, 10 s at least, or as the file says.
+
+        In s.
+        """
+        return self.limits.stale_s or max(2.0 * self.poll_s, 10.0)
 
     def stop_path(self, name: str) -> StopPath:
         """Return how an instrument is stopped without the runner."""
