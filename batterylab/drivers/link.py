@@ -7,17 +7,14 @@ limits of the link are real time.
 
 import contextlib
 import os
-import time
 from dataclasses import dataclass
 from typing import Any
 
 from batterylab.bench.clock import Clock, may_take
+from batterylab.drivers.stream import Stream, stream_of
 from batterylab.errors import BatterylabError, EnvironmentFailedError
 
 LARGEST_BLOCK = 1 << 24
-LONGEST_LINE = 1 << 20
-CHUNK = 1 << 17
-SHORT_REPLY = 64
 
 
 @dataclass(frozen=True)
@@ -77,6 +74,7 @@ class Link:
         self._next_s = 0.0
         self._is_in_doubt = False
         self._resource: Any = None
+        self._stream: Stream
         self._open()
 
     def _failed(self, what: str, error: Exception | str) -> EnvironmentFailedError:
@@ -96,22 +94,10 @@ class Link:
                 read_termination=self.spec.read_termination,
                 encoding=self.spec.encoding,
             )
-            self._resource.timeout = round(1000 * self.spec.timeout_s)
-            self._resource.chunk_size = CHUNK
+            self._stream = stream_of(self._resource)
         except Exception as error:  # PyVISA backends raise many kinds
+            self.close()
             raise self._failed("cannot be opened", error) from None
-        self._hurry()
-
-    def _hurry(self) -> None:
-        """Send at once and read in large pieces, where the session is a plain socket."""
-        import socket
-
-        try:
-            session = self._resource.visalib.sessions[self._resource.session]
-            session.interface.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            session.max_recv_size = CHUNK
-        except (AttributeError, KeyError, OSError):
-            return
 
     def _mind_the_gap(self) -> None:
         if self.spec.minimum_gap_s <= 0:
@@ -122,8 +108,11 @@ class Link:
         self._next_s = self.clock.now() + self.spec.minimum_gap_s
 
     def _resync(self) -> None:
-        """After a failure nobody knows what is still on its way: begin again."""
-        if not self._is_in_doubt:
+        """After a failure nobody knows what is still on its way: begin again.
+
+        So it is where bytes wait that nobody asked for.
+        """
+        if not self._is_in_doubt and not self._stream.has_leftovers():
             return
         self.close()
         self._open()
@@ -177,11 +166,8 @@ class Link:
         limit_s = self.spec.timeout_s if timeout_s is None else timeout_s
         may_take(2 * limit_s)
         try:
-            if timeout_s is not None:
-                self._resource.timeout = round(1000 * limit_s)
-            reply = self._line(limit_s).decode(self.spec.encoding)
-            if timeout_s is not None:
-                self._resource.timeout = round(1000 * self.spec.timeout_s)
+            end = self.spec.read_termination.encode()
+            reply = self._stream.until(end, limit_s).decode(self.spec.encoding)
         except Exception as error:
             raise self._failed(f"no reply to {command!r}", error) from None
         self._is_in_doubt = False
@@ -197,56 +183,21 @@ class Link:
         """
         self._send(command)
         try:
-            self._resource.read_termination = None  # a byte of the block may look like an end
-            deadline_s = time.monotonic() + self.spec.timeout_s
-            head = self._exactly(2, deadline_s)
+            limit_s, read = self.spec.timeout_s, self._stream.exactly
+            head = read(2, limit_s)
             if head[:1] != b"#" or not head[1:].isdigit() or head == b"#0":
                 raise ValueError(f"the reply begins with {head!r}, not with a block")
-            length = int(self._exactly(int(head[1:]), deadline_s))
-            if length > LARGEST_BLOCK:
-                raise ValueError(f"a block of {length} bytes")
-            content = self._exactly(length, deadline_s)
+            digits = read(int(head[1:]), limit_s)
+            if not digits.isdigit() or int(digits) > LARGEST_BLOCK:
+                raise ValueError(f"a block of {digits!r} bytes")
+            content = read(int(digits), limit_s)
             end = self.spec.read_termination.encode()
-            if self._exactly(len(end), deadline_s) != end:
+            if read(len(end), limit_s) != end:
                 raise ValueError("the block goes on after its end")
-            self._resource.read_termination = self.spec.read_termination
         except Exception as error:
             raise self._failed(f"no whole block for {command!r}", error) from None
         self._is_in_doubt = False
         return content
-
-    def _read(self, count: int) -> bytes:
-        """Read at most `count` bytes; fewer where a termination ends them."""
-        from pyvisa.constants import StatusCode
-
-        with self._resource.ignore_warning(StatusCode.success_max_count_read):
-            data, _ = self._resource.visalib.read(self._resource.session, count)
-        return bytes(data)
-
-    def _line(self, limit_s: float) -> bytes:
-        """Read up to the termination.
-
-        A read of the backend starts its time limit anew with each byte, so an instrument that
-        trickles would never time out: read little first, then more, and watch the time.
-        """
-        end = self.spec.read_termination.encode()
-        deadline_s = time.monotonic() + limit_s
-        data, count = bytearray(), SHORT_REPLY
-        while not data.endswith(end):
-            if len(data) > LONGEST_LINE or (data and time.monotonic() > deadline_s):
-                raise ValueError(f"{len(data)} bytes without an end")
-            data += self._read(count)
-            count = min(2 * count, CHUNK)
-        return bytes(data[: -len(end)])
-
-    def _exactly(self, count: int, deadline_s: float) -> bytes:
-        data, most = bytearray(), SHORT_REPLY
-        while len(data) < count:
-            if data and time.monotonic() > deadline_s:
-                raise ValueError(f"{len(data)} of {count} bytes in time")
-            data += self._read(min(most, count - len(data)))
-            most = min(8 * most, CHUNK)
-        return bytes(data)
 
     def unexpected(self, command: str, reply: str) -> EnvironmentFailedError:
         """Return the error for a reply that means nothing."""

@@ -12,7 +12,8 @@ from batterylab.errors import EnvironmentFailedError
 MOST_ERRORS = 50
 #: SCPI-1999 writes 9.9E+37 for infinity and 9.91E+37 for not-a-number: no figure is that large
 OVERLOAD = 9e36
-_NUMBER = re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *", re.ASCII)
+#: what a reply of numbers is made of; what `float` takes besides (1_000, nan) is no number here
+_FIGURES = frozenset("0123456789+-.eE ,")
 _ERROR = re.compile(r'([+-]?\d{1,6}),".*"', re.ASCII)
 
 
@@ -108,9 +109,12 @@ class ScpiDriver:
         """
         reply = self.link.query(command)
         texts = reply.split(",")
-        if len(texts) != count or not all(map(_NUMBER.fullmatch, texts)):
+        try:
+            values = list(map(float, texts))
+        except ValueError:
+            values = []
+        if len(values) != count or not _FIGURES.issuperset(reply):
             raise self.link.unexpected(command, reply)
-        values = [float(text) for text in texts]
         if not all(map(math.isfinite, values)):
             raise self.link.unexpected(command, reply)
         if not takes_overload and any(abs(value) >= OVERLOAD for value in values):

@@ -133,7 +133,6 @@ class OneInstrument:
         self.driver = open_instrument("it", model, self.address, "", self.clock)
         link = self.driver.link
         link.spec = replace(link.spec, timeout_s=timeout_s)
-        link._resource.timeout = round(1000 * timeout_s)
 
     def connect(self, *, is_reversed=False):
         """Put the cell at the supply's terminals."""
@@ -164,6 +163,16 @@ def shared_loop() -> Iterator[Loop]:
 @pytest.fixture
 def instrument(shared_loop) -> Iterator[type]:
     """Return a maker of instruments, all closed at the end."""
+    yield from _maker(shared_loop)
+
+
+@pytest.fixture(scope="module")
+def lasting_instrument(shared_loop) -> Iterator[type]:
+    """Return a maker of instruments that serve all tests of a module."""
+    yield from _maker(shared_loop)
+
+
+def _maker(shared_loop):
     made = []
 
     def make(model, **options):

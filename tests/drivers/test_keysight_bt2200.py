@@ -1,6 +1,7 @@
 """The BT2200 driver against the simulated frame, over TCP."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -280,7 +281,7 @@ def test_make_safe_that_is_not_confirmed_names_the_channel(bench, frame):
 def test_make_safe_tries_every_module_when_the_link_fails(bench):
     driver = bench["cycler"]
     driver.prepare([101, 201])
-    driver.link._resource.timeout = 100
+    driver.link.spec = replace(driver.link.spec, timeout_s=0.1)
     answer, lines = bench.frame.answer, []
 
     def deaf(text):

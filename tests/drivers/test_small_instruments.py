@@ -1,5 +1,7 @@
 """Meter, scanner and chamber drivers against their simulated instruments, over TCP."""
 
+from dataclasses import replace
+
 import pytest
 
 from batterylab.drivers.link import LinkSpec
@@ -15,7 +17,7 @@ def hurry(driver):
     driver.link.spec = LinkSpec(
         spec.write_termination, spec.read_termination, 0.2, spec.minimum_gap_s, spec.encoding
     )
-    driver.link._resource.timeout = 200
+    driver.link.spec = replace(driver.link.spec, timeout_s=0.2)
 
 
 # -- meter
