@@ -17,6 +17,7 @@ cdef enum:
     MOVING = 8         # lagged currents, or half of them and their derivatives
     WIDE = 16          # FIXED + MOVING
     FEW_FIXED = 4      # 1, q, I, V: for order 0 and 1
+    BLOCK = 64
 
 cdef struct Rows:
     const double* time_s
@@ -34,34 +35,42 @@ cdef struct Moments:
     double rows
 
 
+cdef inline double dot(const double* a, const double* b) noexcept nogil:
+    """Sum a block's products, eight at a time, so that none waits for the last."""
+    cdef double s[8]
+    cdef int i, j
+    for j in range(8):
+        s[j] = a[j] * b[j]
+    for i in range(8, BLOCK, 8):
+        for j in range(8):
+            s[j] += a[i + j] * b[i + j]
+    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))
+
+
 cdef inline void gather(
     const Rows* rows, const double* log_tau, int lags, bint slopes, int stride,
-    const Moments* known, Moments* m, const int fixed, const int moving
+    const Moments* known, Moments* m, int fixed, int moving
 ) noexcept nogil:
-    """Sum over every `stride`-th observed row; `fixed` and `moving` are known as it is compiled.
+    """Sum over every `stride`-th observed row; of `fixed` and `moving` columns.
 
     What does not depend on the lags is taken from `known`, if it is not NULL.
     """
-    cdef double total[MOVING][WIDE]
-    cdef double base[FIXED][FIXED]
-    cdef double row[WIDE]
+    cdef double total[WIDE][WIDE]
+    cdef double block[WIDE][BLOCK]      # columns of some rows
+    cdef double u[MOVING]
+    cdef double du[MOVING]
     cdef double tau[MOVING]
     cdef double alpha[MOVING]
     cdef double lean[MOVING]
     cdef double dt, last_dt = -1.0, current, power
     cdef Py_ssize_t i, seen = 0
-    cdef int k, j, at_i = fixed - 2, at_v = fixed - 1
-    for k in range(moving):
-        for j in range(fixed + moving):
-            total[k][j] = 0.0
-    for k in range(fixed):
-        for j in range(fixed):
-            base[k][j] = 0.0
-    for k in range(fixed + moving):
-        row[k] = 0.0
+    cdef int k, j, r, filled = 0
+    cdef int half = moving // 2 if slopes else moving
+    memset(&total[0][0], 0, WIDE * WIDE * sizeof(double))
+    memset(&block[0][0], 0, BLOCK * WIDE * sizeof(double))
     for k in range(moving):
         tau[k] = exp(log_tau[k]) if k < lags else 1.0
-        alpha[k] = lean[k] = 0.0
+        alpha[k] = lean[k] = u[k] = du[k] = 0.0
     m.rows = 0.0
     for i in range(rows.count):
         current = rows.current_A[i]
@@ -72,35 +81,33 @@ cdef inline void gather(
                     alpha[k] = exp(-dt / tau[k])
                     lean[k] = alpha[k] * dt / tau[k]
                 last_dt = dt
-            if slopes:
-                for k in range(moving // 2):
-                    row[fixed + moving // 2 + k] = (
-                        alpha[k] * row[fixed + moving // 2 + k]
-                        + lean[k] * (row[fixed + k] - current))
-                    row[fixed + k] = current + alpha[k] * (row[fixed + k] - current)
-            else:
-                for k in range(moving):
-                    row[fixed + k] = current + alpha[k] * (row[fixed + k] - current)
-        if not rows.observed[i]:
-            continue
-        seen += 1
-        if seen % stride:
-            continue
-        m.rows += 1.0
-        power = 1.0
-        for k in range(rows.order + 1):
-            row[k] = power
-            power *= rows.charge[i]
-        row[at_i] = current
-        row[at_v] = rows.voltage_V[i] - rows.middle_V
-        for k in range(moving):
-            for j in range(fixed + moving):
-                total[k][j] += row[fixed + k] * row[j]
-        if known == NULL:
-            for k in range(fixed):
-                for j in range(fixed):
-                    base[k][j] += row[k] * row[j]
-    spread_out(m, &total[0][0], &base[0][0], fixed, moving, lags, slopes)
+            for k in range(half):
+                if slopes:
+                    du[k] = alpha[k] * du[k] + lean[k] * (u[k] - current)
+                u[k] = current + alpha[k] * (u[k] - current)
+        if rows.observed[i]:
+            seen += 1
+            if seen % stride == 0:
+                power = 1.0
+                for k in range(rows.order + 1):
+                    block[k][filled] = power
+                    power *= rows.charge[i]
+                block[fixed - 2][filled] = current
+                block[fixed - 1][filled] = rows.voltage_V[i] - rows.middle_V
+                for k in range(half):
+                    block[fixed + k][filled] = u[k]
+                    if slopes:
+                        block[fixed + half + k][filled] = du[k]
+                filled += 1
+                m.rows += 1.0
+        if filled == BLOCK or (i == rows.count - 1 and filled):
+            for k in range(0 if known == NULL else fixed, fixed + moving):
+                for r in range(filled, BLOCK):
+                    block[k][r] = 0.0
+                for j in range(k + 1):
+                    total[k][j] += dot(block[k], block[j])
+            filled = 0
+    spread_out(m, &total[0][0], fixed, moving, lags, slopes)
     if known != NULL:
         for k in range(FIXED):
             for j in range(FIXED):
@@ -122,22 +129,16 @@ cdef inline int place_of(int j, int fixed, int moving, int lags, bint slopes) no
 
 
 cdef inline void spread_out(
-    Moments* m, const double* total, const double* base, int fixed, int moving, int lags,
-    bint slopes
+    Moments* m, const double* total, int fixed, int moving, int lags, bint slopes
 ) noexcept nogil:
+    """Put sums of the lower triangle to their places."""
     cdef int j, k, a, b
     memset(&m.sum[0][0], 0, WIDE * WIDE * sizeof(double))
-    for k in range(fixed):
+    for k in range(fixed + moving):
         a = place_of(k, fixed, moving, lags, slopes)
-        for j in range(fixed):
-            m.sum[a][place_of(j, fixed, moving, lags, slopes)] = base[k * FIXED + j]
-    for k in range(moving):
-        a = place_of(fixed + k, fixed, moving, lags, slopes)
-        if a < 0:
-            continue
-        for j in range(fixed + moving):
+        for j in range(k + 1):
             b = place_of(j, fixed, moving, lags, slopes)
-            if b >= 0:
+            if a >= 0 and b >= 0:
                 m.sum[a][b] = m.sum[b][a] = total[k * WIDE + j]
 
 
