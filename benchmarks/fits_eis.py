@@ -3,7 +3,8 @@
 The peers are scipy on the same residuals: variable projection over two lags for the circuit,
 least_squares for the open-circuit voltage and the spectra; pyimpspec and impedance.py, if an
 environment with them is named by BATTERYLAB_EIS_PEERS (its python). Processor time, medians,
-turn by turn. Real data come from the folder BATTERYLAB_TEST_DATA. Exit code 1 if a bar is missed.
+turn by turn. Real data come from the folder BATTERYLAB_TEST_DATA, the published BPX file of
+About:Energy's NMC cell from BATTERYLAB_BPX_NMC. Exit code 1 if a bar is missed.
 
     python benchmarks/fits_eis.py [--quick]
 """
@@ -13,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from batterylab.errors import BatterylabError
 from batterylab.features.ledger import Ledger
 from batterylab.features.resistance import pulses_of
 from batterylab.fit import fit
-from batterylab.fit.celltables import FULL_CELLS, tables_of
+from batterylab.fit.celltables import FULL_CELLS, cell_tables, tables_of
 from batterylab.fit.circuit import circuit_voltage, inputs_of, solve_circuit
 from batterylab.fit.halfcells import HalfCells, from_file, from_parameter_set
 from batterylab.fit.impedance import (
@@ -42,7 +45,11 @@ from batterylab.fit.impedancefit import (
     spectrum_from,
 )
 from batterylab.fit.ocv import ocv_voltage, solve_ocv
+from batterylab.fit.spm import solve_spm
+from batterylab.fit.spmcell import History, SpmCell, spm_voltage
+from batterylab.fit.spmwindow import spm_window
 from batterylab.fit.statistics import judge
+from batterylab.recording import StepRow
 
 Array = NDArray[np.float64]
 
@@ -50,6 +57,10 @@ DATA = os.environ.get("BATTERYLAB_TEST_DATA", "")
 CIRCUIT = "L0-R0-p(R1,CPE1)-W1"
 VALUES = [200.0, 10.0, 20.0, 5.0, 0.8, 6.0]
 HERTZ = np.geomspace(1e4, 1e-2, 60)
+RATES = ("Co20", "Co2", "1C", "2C", "DriveCycle")
+RATE_FREE = ("negative_capacity_Ah", "positive_capacity_Ah", "x_start", "y_start",
+              "log_negative_time", "log_positive_time", "log_negative_rate",
+              "log_positive_rate", "contact_ohm", "log_conductivity")  # fmt: skip
 SPME_SIX = ("log_negative_time", "log_positive_time", "log_negative_rate", "log_positive_rate",
             "contact_ohm", "log_positive_capacitance")  # fmt: skip
 
@@ -89,8 +100,8 @@ def circuit_lines(quick: bool) -> Iterator[Line]:
     yield Line("circuit: 2-RC hour at 1 Hz, 3,601 rows", f"{1e3 * mine:.2f} ms", "0.5 ms",
                mine <= 0.5e-3)  # fmt: skip
     same = abs(float(peer().cost) / cost - 1.0)
-    yield Line("circuit: scipy, variable projection, ratio",
-               f"{ratio:.1f} ({1e3 * theirs:.1f} ms; cost {same:.0e} apart)", "-", None)  # fmt: skip
+    figure = f"{ratio:.1f} ({1e3 * theirs:.1f} ms; cost {same:.0e} apart)"
+    yield Line("circuit: scipy, variable projection, ratio", figure, "-", None)
     yield from real_pulses()
 
 
@@ -103,7 +114,9 @@ def real_pulses() -> Iterator[Line]:
     sets = {
         "ampworks_hppc_discharge": [real.nrel_pulses(Path(DATA))],
         "leaf low-current HPPC 25 degC": [real.leaf_pulses(Path(DATA))],
-        "LGM50_5Ah_Pulse, 25 degC": [real.lg_m50_pulse(Path(DATA), f"SoC{n}") for n in range(1, 10)],
+        "LGM50_5Ah_Pulse, 25 degC": [
+            real.lg_m50_pulse(Path(DATA), f"SoC{n}") for n in range(1, 10)
+        ],
     }
     for name, recordings in sets.items():
         found = [
@@ -147,7 +160,7 @@ def ocv_lines(quick: bool) -> Iterator[Line]:
         lithium.append(made.values["lithium_inventory_Ah"])
         yield Line(f"ocv: P45B check-up {entry}, 5 to 95 %", f"{rms:.2f} mV rms", f"{bar:g} mV",
                    rms <= bar)  # fmt: skip
-    falls = all(b < a for a, b in zip(lithium, lithium[1:], strict=False))
+    falls = all(b < a for a, b in pairwise(lithium))
     yield Line("ocv: P45B lithium over check-ups 1, 5, 9",
                ", ".join(f"{v:.3f}" for v in lithium) + " Ah", "falls", falls)  # fmt: skip
 
@@ -326,9 +339,60 @@ def _intervals(quick: bool) -> Iterator[Line]:
                f"{low:g} to {high:g}", low <= share <= high)  # fmt: skip
 
 
+def rate_lines(bpx: str) -> Iterator[Line]:
+    """Report About:Energy's five recordings, fitted together, beside the published BPX."""
+    if not DATA or not bpx:
+        yield Line("rate: About:Energy NMC", "needs the data and BATTERYLAB_BPX_NMC", "-", None)
+        return
+    windows = [_rate_window(name) for name in RATES]
+    ends = np.cumsum([window.history.data.shape[1] for window in windows])
+    parts = [window.history.data.copy() for window in windows]
+    for before, part in pairwise(parts):
+        part[0] += before[0, -1] + 1.0
+    whole = replace(
+        windows[0], discharge_Ah=windows[0].discharge_Ah,
+        history=History(np.ascontiguousarray(np.hstack(parts)),
+                        np.concatenate([window.history.flags for window in windows])),
+    )  # fmt: skip
+    cell = SpmCell(cell_tables(bpx), "spme")
+    start = cell.start.copy()
+    solution, found = solve_spm(cell, whole, RATE_FREE, start=start)
+    measured = whole.history.data[4]
+    seen = whole.history.observed
+    off = []
+    for values in (start, found):
+        made = np.full(len(seen), np.nan)
+        made[seen] = spm_voltage(cell, whole.history, values).voltage_V
+        off.append(np.split(1e3 * (made - measured), ends[:-1]))
+    for name, published, fitted in zip(RATES, *off, strict=True):
+        rms = [float(np.sqrt(np.nanmean(part**2))) for part in (fitted, published)]
+        figure = f"{rms[0]:.1f} mV rms; published BPX: {rms[1]:.1f} mV"
+        yield Line(f"rate: {name}, spme fitted to all five together", figure, "-", None)
+    figure = f"{solution.reason}, {solution.steps} steps, {int(seen.sum())} rows"
+    yield Line("rate: that fit", figure, "-", None)
+
+
+def rates(_: bool) -> Iterator[Line]:
+    """Yield the lines of `rate_lines`, with the BPX file that the environment names."""
+    yield from rate_lines(os.environ.get("BATTERYLAB_BPX_NMC", ""))
+
+
+def _rate_window(name: str) -> Any:
+    """Return a recording's window; it begins with one row of the rest before."""
+    recording = _real().rate_discharge(Path(DATA), name)
+    last = len(recording) - 1
+    steps = [
+        StepRow(0, 0, 0, "rest", start_s=-3600.0, duration_s=3600.0),
+        StepRow(1, 1, last, "discharge" if name != "DriveCycle" else "other",
+                duration_s=float(recording.columns["test_time_s"][-1])),
+    ]  # fmt: skip
+    recording.columns["step_index"] = np.minimum(np.arange(last + 1), 1)
+    return spm_window(replace(recording, steps=steps))
+
+
 def eis_lines(quick: bool) -> Iterator[Line]:
     """Yield the lines of `ocv`, `circuit` and `impedance`."""
-    for part in (circuit_lines, ocv_lines, impedance_lines):
+    for part in (circuit_lines, ocv_lines, impedance_lines, rates):
         try:
             yield from part(quick)
         except BatterylabError as error:
