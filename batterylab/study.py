@@ -202,7 +202,7 @@ class Reference(_Part):
         return _with_units(data, "value", "uncertainty")
 
 
-class TestTemperature(_Part):
+class WantedTemperature(_Part):
     """The temperature that tests shall have, and what becomes of those that had another."""
 
     at: float
@@ -269,7 +269,7 @@ class StudyFile(_Part):
     weights: list[Weight] = Field(default_factory=list)
     costs: Costs | None = None
     references: list[Reference] = Field(default_factory=list)
-    temperature: TestTemperature | None = None
+    temperature: WantedTemperature | None = None
     temperature_coefficients: list[Coefficient] = Field(default_factory=list)
     watch: Watch = Field(default_factory=Watch)
     channel_correction: Literal["report", "apply"] = "report"

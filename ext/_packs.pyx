@@ -15,6 +15,15 @@ cdef inline double potential(const double[::1] table, double state) noexcept nog
     return table[k] + (place - k) * (table[k + 1] - table[k])
 
 
+cdef inline double slope(const double[::1] table, double state) noexcept nogil:
+    """The slope of the open-circuit voltage over the state of charge."""
+    cdef Py_ssize_t last = table.shape[0] - 1
+    cdef Py_ssize_t k = <Py_ssize_t>(state * last) if state > 0.0 else 0
+    if k >= last:
+        k = last - 1
+    return (table[k + 1] - table[k]) * last
+
+
 def discharge(
     const double[:, :, ::1] capacity_Ah,
     const double[:, :, ::1] resistance_ohm,
@@ -28,54 +37,54 @@ def discharge(
 ):
     """Discharge each pack (packs, series, parallel) from `state` until a group is empty.
 
-    The cells of a group share its current by their voltages and resistances. `out` gets, for
-    each pack: charge in Ah, energy in Wh, the charge left in the fullest group relative to its
-    capacity, and the largest current of a cell relative to its equal share.
+    The cells of a group share its current by their voltages and resistances. A step is taken
+    implicitly (the voltage of its end, along the slope of the open-circuit voltage), so that
+    cells of small resistance do not swing. `out` gets, for each pack: charge in Ah, energy in
+    Wh, the charge left in the fullest group relative to its capacity, and the largest current
+    of a cell relative to its equal share.
     """
     cdef Py_ssize_t packs = capacity_Ah.shape[0]
     cdef Py_ssize_t series = capacity_Ah.shape[1], parallel = capacity_Ah.shape[2]
     cdef Py_ssize_t p, s, k, step
     cdef double charge, energy, most, left, volts, weight, level, lowest, pack_V, before_V
-    cdef double current, stored, size, share, before_lowest, part
+    cdef double current, stored, size, share, before_lowest, part, ohm, hours
     with nogil:
         for p in range(packs):
             charge = energy = most = 0.0
-            before_V = before_lowest = 0.0
-            for step in range(most_steps):
+            before_V, before_lowest = 0.0, 1e9
+            for step in range(most_steps + 1):
+                hours = step_h if step > 0 else 0.0  # the first pass is the voltage at the start
                 pack_V, lowest = 0.0, 1e9
                 for s in range(series):
                     weight = level = 0.0
                     for k in range(parallel):
-                        weight += 1.0 / resistance_ohm[p, s, k]
-                        level += potential(ocv_V, state[p, s, k]) / resistance_ohm[p, s, k]
+                        ohm = resistance_ohm[p, s, k] + (
+                            slope(ocv_V, state[p, s, k]) * hours / capacity_Ah[p, s, k])
+                        weight += 1.0 / ohm
+                        level += potential(ocv_V, state[p, s, k]) / ohm
                     volts = (level - current_A) / weight
                     pack_V += volts
                     if volts < lowest:
                         lowest = volts
-                if lowest <= lowest_V and step > 0:
-                    # the last step is taken in part: to where the weakest group was empty
+                    for k in range(parallel):
+                        ohm = resistance_ohm[p, s, k] + (
+                            slope(ocv_V, state[p, s, k]) * hours / capacity_Ah[p, s, k])
+                        current = (potential(ocv_V, state[p, s, k]) - volts) / ohm
+                        share = current * parallel / current_A
+                        if step > 0 and lowest > lowest_V and share > most:
+                            most = share
+                        state[p, s, k] -= current * hours / capacity_Ah[p, s, k]
+                if step > 0:
                     part = 1.0
-                    if before_lowest > lowest:
-                        part = (before_lowest - lowest_V) / (before_lowest - lowest)
-                    charge -= (1.0 - part) * current_A * step_h
+                    if lowest <= lowest_V:  # the last step counts to where a group was empty
+                        part = 0.0
+                        if before_lowest > lowest_V:
+                            part = (before_lowest - lowest_V) / (before_lowest - lowest)
+                    charge += part * current_A * step_h
                     energy += part * 0.5 * current_A * step_h * (
                         before_V + before_V + part * (pack_V - before_V))
-                    break
-                if step > 0:
-                    energy += 0.5 * current_A * step_h * (before_V + pack_V)
-                for s in range(series):
-                    weight = level = 0.0
-                    for k in range(parallel):
-                        weight += 1.0 / resistance_ohm[p, s, k]
-                        level += potential(ocv_V, state[p, s, k]) / resistance_ohm[p, s, k]
-                    volts = (level - current_A) / weight
-                    for k in range(parallel):
-                        current = (potential(ocv_V, state[p, s, k]) - volts) / resistance_ohm[p, s, k]
-                        share = current * parallel / current_A
-                        if share > most:
-                            most = share
-                        state[p, s, k] -= current * step_h / capacity_Ah[p, s, k]
-                charge += current_A * step_h
+                    if lowest <= lowest_V:
+                        break
                 before_V, before_lowest = pack_V, lowest
             left = 0.0
             for s in range(series):

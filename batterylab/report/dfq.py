@@ -13,6 +13,8 @@ from batterylab.report.words import plain
 
 #: fields hold text up to this length
 _LENGTH = 80
+#: the part identification holds text up to this length
+_PART_ID = 40
 _ASCII = {"mΩ": "mOhm", "Ω": "Ohm", "°C": "degC"}
 _NOT_A_NAME = re.compile(r"[\r\n\t\x00-\x1f¤\x0f\x14]")
 
@@ -63,6 +65,8 @@ def _value(value: Value, place: int, decimals: int) -> list[str]:
         lines.append(f"K0004/{place} {moment}")
     if value.lot:
         lines.append(f"K0006/{place} {_field(value.lot)}")
+    if value.serial:
+        lines.append(f"K0014/{place} {_field(value.serial)[:_PART_ID]}")
     return lines
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from batterylab.study import Coefficient, TestTemperature
+from batterylab.study import Coefficient, WantedTemperature
 from batterylab.suppliers.estimates import Measurement
 from batterylab.suppliers.nodes import (
     CONFIDENCE,
@@ -115,7 +115,7 @@ def _within(readings: Sequence[Reading], numbers: Sequence[float]) -> Array:
 
 def budget(
     readings: Sequence[Reading], measurement: Measurement, effect: TemperatureEffect | None,
-    temperature: TestTemperature | None, temperatures_degC: Mapping[str, float],
+    temperature: WantedTemperature | None, temperatures_degC: Mapping[str, float],
 ) -> dict[str, Any] | None:  # fmt: skip
     """Return the budget of one value; None where nothing is known.
 
@@ -178,7 +178,7 @@ def _repeats(measurement: Measurement) -> list[Contribution]:
 
 
 def _temperature(
-    effect: TemperatureEffect | None, stated: TestTemperature | None,
+    effect: TemperatureEffect | None, stated: WantedTemperature | None,
     temperatures_degC: Mapping[str, float],
 ) -> list[Contribution]:  # fmt: skip
     if effect is None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from batterylab.errors import BatterylabError
-from batterylab.study import FEATURE_UNITS, TestTemperature
+from batterylab.study import FEATURE_UNITS, WantedTemperature
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,7 +146,7 @@ def select(
     protocols: Sequence[str] = (),
     reasons: Mapping[str, str] | None = None,
     references: Sequence[str] = (),
-    temperature: TestTemperature | None = None,
+    temperature: WantedTemperature | None = None,
     every_state: bool = False,
 ) -> Selection:
     """Choose one reading a cell for each feature.
@@ -168,7 +168,7 @@ def select(
         Why a recording is invalid or superseded, by seal.
     references : sequence of str
         Serials of reference parts: they count with no supplier.
-    temperature : TestTemperature, optional
+    temperature : WantedTemperature, optional
         What tests shall have; others are listed, and left out if it says so.
     every_state : bool
         Count recordings of every state and temperature, to see what excluding them changed.
@@ -223,7 +223,7 @@ def _reference(reading: Reading, selection: Selection) -> None:
 
 
 def _out_of_temperature(
-    readings: Sequence[Reading], selection: Selection, wanted: TestTemperature | None
+    readings: Sequence[Reading], selection: Selection, wanted: WantedTemperature | None
 ) -> dict[str, str]:
     """Note the temperatures of tests; return what is wrong with those that had another."""
     away: dict[str, str] = {}

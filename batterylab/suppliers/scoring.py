@@ -27,6 +27,7 @@ from batterylab.suppliers.robust import odd_ones
 from batterylab.suppliers.sampling import Reading, Selection, select
 from batterylab.suppliers.stakes import stakes
 from batterylab.suppliers.trend import Trend
+from batterylab.suppliers.units import check_units
 from batterylab.suppliers.watch import designs, multivariate_watch, watch
 from batterylab.suppliers.weighted import weighted
 
@@ -78,6 +79,7 @@ class Scoring:
         self.trends: dict[str, Trend | None] = {}
         self.measurements = {name: self._measurement(name) for name in self.features}
         self.estimates = {name: self._estimates(name) for name in self.features}
+        check_units(study.cell_type, self.estimates)
         self.budgets = {name: self._budget(name) for name in self.features}
         self.judged = {name: self._judged(name) for name in self.suppliers}
 
