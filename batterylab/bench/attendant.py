@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from batterylab.bench.channelrun import ChannelRun
 from batterylab.bench.clock import Clock
+from batterylab.bench.course import Snapshot
 from batterylab.bench.frame import Frame
 from batterylab.bench.journal import ROW, Journal
 from batterylab.bench.limits import Watch
 from batterylab.bench.recorder import Samples
-from batterylab.bench.stepper import Snapshot
 from batterylab.drivers.roles import CellState, LogBlock
 from batterylab.errors import EnvironmentFailedError
 from batterylab.protocol import Outcome, Resolved

@@ -9,12 +9,12 @@ has the same steps and columns either way.
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from batterylab.bench.clock import Clock
+from batterylab.bench.course import Course, Snapshot
 from batterylab.bench.steptests import TICK_s, fires, is_due, measured, wanted_A
 from batterylab.drivers.roles import (
     CellReport,
@@ -38,51 +38,6 @@ BUSY_s = 15.0
 SLOTS = 1000
 #: a power or resistance is corrected when its current is off by this share
 STEER = 2e-4
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What a supply has done since the last time.
-
-    Attributes
-    ----------
-    block : LogBlock
-        The new samples of the one channel; times are unix milliseconds.
-    starts_s, ends_s : tuple of float
-        Unix time at which each step of the sequence began and ended, as far as they have.
-    state : CellState
-        What it does now.
-    end_s : float
-        When the sequence ended; NaN while it runs.
-    """
-
-    block: LogBlock
-    starts_s: tuple[float, ...]
-    ends_s: tuple[float, ...]
-    state: CellState
-    end_s: float
-
-
-@dataclass
-class _Course:
-    """A sequence under way."""
-
-    steps: tuple[OnboardStep, ...]
-    stop_after_Ah: float
-    starts_s: list[float] = field(default_factory=list)
-    ends_s: list[float] = field(default_factory=list)
-    last_s: float = math.nan
-    last_V: float = math.nan
-    before_s: float = 0.0
-    step_Ah: float = 0.0
-    step_Wh: float = 0.0
-    total_Ah: float = 0.0
-    set_A: float = 0.0
-
-    @property
-    def step(self) -> OnboardStep:
-        """The step that runs."""
-        return self.steps[len(self.starts_s) - 1]
 
 
 class Stepper:
@@ -119,8 +74,8 @@ class Stepper:
         self.error: BaseException | None = None
         self._sequences: dict[int, tuple[OnboardStep, ...]] = {}
         self._slot = 0
-        self._waiting: _Course | None = None
-        self._course: _Course | None = None
+        self._waiting: Course | None = None
+        self._course: Course | None = None
         self._state = CellState.NONE
         self._end_s = math.nan
         self._failure = ""
@@ -184,7 +139,7 @@ class Stepper:
         with self._memory:
             if self._state is CellState.RUNNING:
                 raise BatterylabError(f"{self._name}: a sequence is under way")
-            self._waiting = _Course(self._sequences[number], stop_after_Ah)
+            self._waiting = Course(self._sequences[number], stop_after_Ah)
             self._course = None
             self._state, self._end_s, self._failure = CellState.RUNNING, math.nan, ""
         self.due_s = self.clock.now()
@@ -227,7 +182,7 @@ class Stepper:
             self._course = course
         self._begin(course)
 
-    def _begin(self, course: _Course) -> None:
+    def _begin(self, course: Course) -> None:
         """Set the course's next step, and switch the output on."""
         step = course.steps[len(course.starts_s)]
         course.set_A = step.current_A
@@ -258,7 +213,7 @@ class Stepper:
             volts = high if step.control == "power" else low
         return wanted_A(step, volts)
 
-    def _plan(self, course: _Course, now_s: float) -> None:
+    def _plan(self, course: Course, now_s: float) -> None:
         """Decide when the next sample is due: on the grid, and at the end of the step."""
         grid_s = self.period_s * (math.floor(now_s / self.period_s + 1e-6) + 1)
         end_s = course.starts_s[-1] + course.step.duration_s
@@ -298,7 +253,7 @@ class Stepper:
         else:
             self._judge(course, volts, amps)
 
-    def _ended_itself(self, course: _Course, last_V: float) -> None:
+    def _ended_itself(self, course: Course, last_V: float) -> None:
         """Judge a step that the supply ended: at its voltage that is right, else a failure."""
         step = course.step
         is_near = math.isnan(last_V) or last_V <= step.voltage_V + NEAR_V
@@ -311,7 +266,7 @@ class Stepper:
             + (f": {noted}" if noted else "")
         )
 
-    def _judge(self, course: _Course, volts: float, amps: float) -> None:
+    def _judge(self, course: Course, volts: float, amps: float) -> None:
         """Hold a sample against the step's tests and its duration, as a cycler does on board."""
         step = course.step
         elapsed_s = course.last_s - course.starts_s[-1]
@@ -337,7 +292,7 @@ class Stepper:
             self._steer(course, volts)
             self._plan(course, course.last_s)
 
-    def _steer(self, course: _Course, volts: float) -> None:
+    def _steer(self, course: Course, volts: float) -> None:
         """Set the current anew where a power or a resistance is held."""
         step = course.step
         if step.control == "current":
@@ -348,7 +303,7 @@ class Stepper:
             self.driver.set(step.mode, amps, step.voltage_V, left_s + AFTER_s)
             course.set_A = amps
 
-    def _next(self, course: _Course) -> None:
+    def _next(self, course: Course) -> None:
         with self._memory:
             course.ends_s.append(course.last_s)
         if len(course.starts_s) < len(course.steps):

@@ -198,14 +198,15 @@ class Progress:
     def _alone(self, step: Step) -> Generator[Segment, None, str]:
         own, stop_Ah, passed = self._own(step)
         if passed is not None:
-            self.remarks.append(f"{step.path}: the state of charge was passed already; skipped")
+            why = "was passed already" if math.isfinite(self.charge_Ah) else "is not known"
+            self.remarks.append(f"{step.path}: the state of charge {why}; skipped")
             return "" if passed.then == "next" else passed.then
         yield Segment((own,), stop_after_Ah=stop_Ah, cycle=self._cycle)
         return "" if self._then == "next" else self._then
 
     def _own(self, step: Step) -> tuple[Step, float | None, End | None]:
         """Return a step in this cell's own numbers, the charge that is left to a state of charge,
-        and the end by state of charge that was passed already, if one was.
+        and the end by state of charge that was passed already or is not known, if one is.
         """  # noqa: D205
         ends: list[End] = []
         stop_Ah: float | None = None
@@ -213,7 +214,7 @@ class Progress:
             if end.quantity == "soc_percent":
                 target_Ah = -(1 - end.value / 100) * self.capacity_Ah
                 needed_Ah = target_Ah - self.charge_Ah
-                if needed_Ah * step.current_A <= 0:
+                if not needed_Ah * step.current_A > 0:  # nor if it is not known
                     return step, None, end
                 ends.append(end)
                 more = End("capacity_Ah", "above", abs(needed_Ah), hold_s=end.hold_s,

@@ -1,13 +1,14 @@
 """A cell's way through a protocol, given what it measured."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batterylab.cells import CellType
-from batterylab.protocol import Progress, Protocol, all_segments, load
+from batterylab.protocol import Outcome, Progress, Protocol, Segment, all_segments, load
 from batterylab.protocol.language import ProtocolFile
 from batterylab.yamlfile import load_yaml, validate
 
@@ -157,6 +158,127 @@ def test_the_shipped_protocol_needs_six_of_the_eight_slots():
     segments = all_segments(resolved)
     assert len(segments) <= 8
     assert sum(1 for s in segments if s.steps[0].to_soc_percent is not None) == 1
+
+
+MEASURED = f"""
+  - {FULL}
+  - {EMPTY}
+  - {FULL}
+"""
+
+
+def go(resolved, results):
+    """Go through a protocol; `results` by path, else a step moves what its time allows."""
+    progress = Progress(resolved)
+    paths = []
+    while progress.current is not None:
+        outcomes = []
+        for step in progress.current.steps:
+            paths.append(step.path)
+            found = results.get(step.path)
+            if isinstance(found, list):
+                found = found.pop(0)
+            outcomes.append(found or Outcome(step.current_A * step.duration_s / 3600))
+        progress.finish(outcomes)
+    return progress, paths
+
+
+def test_an_end_leads_to_its_mark_and_out_of_blocks(tmp_path):
+    steps = MEASURED + """\
+  - repeat: {times: 3}
+    steps:
+      - rest: {for: 1 s, ends: [{temperature: above 40 degC, then: hot}]}
+      - rest: {for: 2 s}
+  - rest: {for: 3 s}
+  - mark: hot
+  - rest: {for: 4 s, ends: [{temperature: below 10 degC, then: finish}]}
+  - rest: {for: 5 s}
+"""
+    hot = Outcome(0.0, then="hot", ended_by="temperature_degC")
+    first = "steps[3].steps[0]"
+    progress, paths = go(plain(tmp_path, steps), {first: [Outcome(0.0), hot]})
+    assert paths[3:] == [first, "steps[3].steps[1]", first, "steps[6]", "steps[7]"]
+    assert progress.marks == [("hot", 6)]
+    _, paths = go(plain(tmp_path, steps), {"steps[6]": Outcome(0.0, then="finish")})
+    assert paths[-1] == "steps[6]"
+    assert paths.count(first) == 3
+
+
+def test_shares_of_a_measure_become_the_cells_own_numbers(tmp_path):
+    steps = MEASURED + """\
+  - discharge: {rate: C/2 of capacity, for: 1 h, ends: [{energy: above 50 % of capacity},
+      {time: 50 % of capacity}, {voltage: below 120 % of capacity},
+      {current: below C/10 of capacity}]}
+  - charge: {rate: 0.8C of capacity, for: 1 h}
+"""
+    empty = Outcome(-4.0, -14.0, 10000.0, 2.5, ended_by="voltage_V")
+    progress = Progress(plain(tmp_path, steps))
+    progress.finish([5.0, empty, 4.0])
+    (step,) = progress.current.steps
+    assert step.current_A == pytest.approx(-2.0)
+    assert [(end.quantity, end.value, end.is_own) for end in step.ends[1:]] == [
+        ("energy_Wh", 7.0, True), ("time_s", 5000.0, True), ("voltage_V", 3.0, True),
+        ("current_A", pytest.approx(0.4), True),
+    ]  # fmt: skip
+    assert progress.current.key == Segment((replace(step, ends=step.ends[:1]),)).key
+    progress.finish([-2.0])
+    assert progress.current.steps[0].current_A == pytest.approx(3.2)
+
+
+def test_a_rate_of_a_measure_keeps_to_the_cells_limit(tmp_path):
+    steps = MEASURED + "  - charge: {rate: 0.8C of capacity, for: 1 h}\n"
+    progress = Progress(plain(tmp_path, steps))
+    progress.finish([9.0, -9.0, 9.0])
+    assert progress.current.steps[0].current_A == 5.0
+
+
+@pytest.mark.parametrize(("moved_Ah", "path"), [(-4.7, "steps[3].steps[0]"),
+                                                (-4.8, "steps[3].else[0]")])  # fmt: skip
+def test_if_decides_by_the_last_result(tmp_path, moved_Ah, path):
+    steps = MEASURED + """\
+  - if: {measure: capacity, below: 95 % of rated}
+    steps: [{rest: {for: 1 s}}]
+    else: [{rest: {for: 2 s}}]
+"""
+    _, paths = go(plain(tmp_path, steps), {"steps[1]": Outcome(moved_Ah)})
+    assert paths[3:] == [path]
+
+
+def test_until_ends_at_a_limit_of_the_first_result(tmp_path):
+    steps = f"""
+  - until: {{measure: capacity, below: 80 % of first, at_most: 5}}
+    steps:
+      - {FULL}
+      - {EMPTY}
+"""
+    fading = [Outcome(-4.0), Outcome(-3.5), Outcome(-3.2)]
+    progress, paths = go(plain(tmp_path, steps), {"steps[0].steps[1]": fading})
+    assert len(paths) == 6
+    assert progress.remarks == []
+    assert progress.capacity_Ah == pytest.approx(3.2)
+    progress, paths = go(plain(tmp_path, steps), {"steps[0].steps[1]": [Outcome(-4.0)] * 9})
+    assert len(paths) == 10
+    assert progress.remarks == ["capacity did not pass its limit within 5 repetitions"]
+
+
+def test_within_a_share_of_the_mean(tmp_path):
+    steps = SETTLING.replace("3 % of rated", "3 % of mean")
+    _, segments = walk(plain(tmp_path, steps), [2.0, 2.05, 2.061, 2.05, 2.05])
+    assert len(segments) == 3  # 3 % of 2.037 Ah are 0.0611 Ah
+    _, segments = walk(plain(tmp_path, steps), [2.0, 2.05, 2.063, 2.05, 2.05])
+    assert len(segments) == 4
+
+
+def test_a_charge_that_something_else_ended_is_not_a_full_one(tmp_path):
+    steps = f"\n  - {FULL}\n  - discharge: {{rate: C/3, to_soc: 50 %, at_most: 2 h}}\n"
+    progress = Progress(plain(tmp_path, steps))
+    progress.finish([Outcome(2.0, ended_by="time_s", then="next")])
+    assert math.isnan(progress.charge_Ah)
+    assert progress.current is None
+    assert progress.remarks == ["steps[1]: the state of charge is not known; skipped"]
+    progress = Progress(plain(tmp_path, steps))
+    progress.finish([Outcome(2.0, ended_by="current_A")])
+    assert progress.charge_Ah == 0.0
 
 
 # whatever a cell measures, its segments are among those that were loaded
