@@ -102,7 +102,7 @@ def test_more_sequences_than_the_cycler_has_are_loaded_as_they_come(bench_of):
 
 SOAK = HEAD.format(name="soaking") + """\
 steps:
-  - charge: {rate: 1C, for: 60 s, ends: [{voltage: above 3.7 V}]}
+  - charge: {rate: C/10, for: 15 min, ends: [{temperature: above 45 degC}]}
   - soak: {temperature: 40 degC, within: 1 K, for: 30 min, at_most: 4 h}
   - pulse: {discharge: 1C, for: 10 s}
     measure: dcir
@@ -112,15 +112,18 @@ steps:
 
 
 def test_cells_of_a_chamber_change_temperature_together(bench_of):
-    bench = bench_of(SOAK, cells=3)
+    bench = bench_of(SOAK, cells=3, poll_s=10.0)
+    channel = next(iter(bench.study.log.occupied()))
+    bench.when(400, lambda: heat(bench.world, channel))
     done = run_study(bench.study, "ann")
     assert [why for _, why in done] == [""] * 3
-    begins = set()
+    begins, waited = set(), []
     for recording in sealed(bench.study).values():
         steps = recording.steps
         assert [s.kind for s in steps] == ["pulse", "rest", "pulse", "rest", "rest"]
         warm, pulse, cool = (steps[k] for k in (1, 2, 3))
         begins.add((warm.start_s, cool.start_s))
+        waited.append(warm.start_s - steps[0].start_s - steps[0].duration_s)
         air = recording.columns["ambient_temperature_degC"]
         assert air[warm.rows][-1] == pytest.approx(40.0, abs=1.0)
         assert 1800 <= warm.duration_s < 4 * 3600
@@ -130,6 +133,7 @@ def test_cells_of_a_chamber_change_temperature_together(bench_of):
         assert cell_degC[pulse.rows][0] > 35
         assert recording.provenance["remarks"] == []
     assert len(begins) == 1
+    assert sorted(waited)[1] < 60 < max(waited)  # the one that ended early waited for the others
 
 
 GUARDED = HEAD.format(name="guarded") + """\
