@@ -8,8 +8,8 @@ from batterylab.cells import CellType
 from batterylab.errors import BatterylabError
 from batterylab.suppliers.estimates import Estimate
 
-#: a median this many times what the data sheet says, or a share as small, is in another unit
-FAR = 20.0
+#: a median so many times what the data sheet says, or as small a part of it, is in another unit
+NEAR, FAR = 50.0, 20_000.0
 
 
 def check_units(
@@ -20,7 +20,7 @@ def check_units(
     Raises
     ------
     BatterylabError
-        If a median lies twenty times off: Ah for mAh, V for mV.
+        If a median lies about a thousand times off: Ah for mAh, V for mV.
     """
     nominal_Ah = cell_type.nominal_capacity_Ah
     middle_V = 0.5 * (cell_type.voltage_min_V + cell_type.voltage_max_V)
@@ -33,7 +33,8 @@ def check_units(
     for feature, size in expected.items():
         for supplier, found in estimates.get(feature, {}).items():
             median = float(np.median([reading.value for reading in found.readings]))
-            if size / FAR <= median <= size * FAR:
+            ratio = median / size
+            if not (NEAR <= ratio <= FAR or 1.0 / FAR <= ratio <= 1.0 / NEAR):
                 continue
             unit = feature.rpartition("_")[2]
             raise BatterylabError(
