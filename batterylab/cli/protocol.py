@@ -48,7 +48,7 @@ def _cell_type(
         "name": "example", "nominal_capacity": "5 Ah", "rated_capacity": "5 Ah",
         "voltage": {"min": f"{low_V:g} V", "max": f"{high_V:g} V"},
         "current": {"max_charge": "10 A", "max_discharge": "15 A"},
-        "temperature": {"min": "0 degC", "max": "60 degC"}, "chemistry": "NMC",
+        "temperature": {"min": "-30 degC", "max": "60 degC"}, "chemistry": "NMC",
     }), []  # fmt: skip
 
 
@@ -193,6 +193,8 @@ def schema(out: Path | None) -> None:
               show_default=True, help="Single particle, with electrolyte, or Doyle-Fuller-Newman.")
 @click.option("--engine", type=click.Choice(["own", "pybamm"]), default="own", show_default=True,
               help="Our kernel, or PyBaMM on a refined mesh.")
+@click.option("--cooling", type=float, default=1.0, show_default=True,
+              help="How much better the fixture takes the heat than still air.")
 @click.option("--soc", default="30 %", show_default=True, help="State of charge at the start.")
 @click.option("--serial", default="simulated", show_default=True, help="What the cell is called.")
 @click.option("--out", "-o", metavar="ARCHIVE", type=click.Path(path_type=Path),
@@ -201,8 +203,8 @@ def schema(out: Path | None) -> None:
               help="Draw it: .png, .svg or .pdf.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
 def simulate(
-    name: str, study: Path | None, parameters: str, model: str, engine: str, soc: str, serial: str,
-    out: Path | None, picture: Path | None, as_json: bool,
+    name: str, study: Path | None, parameters: str, model: str, engine: str, cooling: float,
+    soc: str, serial: str, out: Path | None, picture: Path | None, as_json: bool,
 ) -> None:
     """Carry protocol P out on a simulated cell: a recording like any other.
 
@@ -222,7 +224,8 @@ def simulate(
     resolved = load(name, search).resolve(kind)
     with _share("simulating") as report:
         recording = carry_out(
-            resolved, parameter_set=parameters, engine=engine, model=model, serial=serial,
+            resolved, parameter_set=parameters, engine=engine, model=model, cooling=cooling,
+            serial=serial,
             soc=parse_as(soc, "percent") / 100, report=report,
         )  # fmt: skip
     files = [write(recording, out)] if out else []
@@ -299,7 +302,7 @@ def _echo_simulated(data: dict[str, Any]) -> None:
 @click.argument("name", metavar="P")
 @STUDY
 @click.option("--to", "target", required=True, metavar="TARGET",
-              help="pybamm, unicycler, neware, biologic or keysight.")
+              help="pybamm, unicycler, neware, biologic, maccor, arbin or keysight.")
 @click.option("--watched-elsewhere", "watched", multiple=True, metavar="LIMIT",
               help="A safety limit that you watch by other means: temperature. Repeatable.")
 @click.option("--out", "-o", metavar="FILE", type=click.Path(path_type=Path),

@@ -182,6 +182,7 @@ class ModelCell:
         )  # fmt: skip
         solid = sum(n[f"thickness_{e}_m"] / (3 * n[f"conductivity_{e}_S_m"]) for e in "np")
         heat, cool = (n["heat_J_K"], n["cooling_W_K"]) if self.is_lumped else (1.0, 1.0)
+        cool *= self.truth.cooling
         return np.array([
             *self.capacities_Ah, *times, *rates, *t.exchange_activation_K, *t.exchange_power,
             *t.diffusion_activation_K, layers / (n["area_m2"] * area),

@@ -27,6 +27,8 @@ def changes_for(cell: ModelCell, stoichiometries: tuple[float, float]) -> dict[s
     changes = {
         name: numbers[name] * cell.area_factor for name in _SCALED if name in numbers
     }
+    if "Cell cooling surface area [m2]" in changes:
+        changes["Cell cooling surface area [m2]"] *= cell.truth.cooling
     changes["Contact resistance [Ohm]"] = cell.truth.contact_ohm
     for electrode, x in zip(("negative", "positive"), stoichiometries, strict=True):
         largest = numbers[f"Maximum concentration in {electrode} electrode [mol.m-3]"]

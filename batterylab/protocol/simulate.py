@@ -37,6 +37,7 @@ def make_engine(
     soc: float = DELIVERED_SOC,
     truth: "CellTruth | None" = None,
     model: str = "spme",
+    cooling: float = 1.0,
 ) -> Engine:
     """Return a cell of a parameter set, scaled to the cell type, in one of the engines.
 
@@ -54,6 +55,8 @@ def make_engine(
         How the cell deviates from the set; for ``own`` only.
     model : str
         ``spm``, ``spme`` or, in PyBaMM, ``dfn``.
+    cooling : float
+        How much better the fixture takes the heat than the set's still air; with no `truth`.
 
     Raises
     ------
@@ -74,7 +77,10 @@ def make_engine(
     kind = resolved.cell_type
     if truth is not None and name != "own":
         raise BatterylabError(f"the engine {name!r} knows the base cell only", hint="engine own")
-    truth = truth or CellTruth(contact_ohm=CONTACT_ohm_Ah / kind.nominal_capacity_Ah)
+    if not 0.01 <= cooling <= 1000:
+        raise BatterylabError(f"cooling {cooling:g} is none", hint="1 in still air, 5 in a fixture")
+    contact_ohm = CONTACT_ohm_Ah / kind.nominal_capacity_Ah
+    truth = truth or CellTruth(contact_ohm=contact_ohm, cooling=cooling)
     scale = AREA_SCALE * kind.nominal_capacity_Ah / _nominal_Ah(parameter_set)
     cell = ModelCell(parameter_set, model, truth, scale)
     degC = ROOM_degC if resolved.temperature_degC is None else resolved.temperature_degC
@@ -104,6 +110,7 @@ def simulate(
     parameter_set: str = "Chen2020",
     engine: str = "own",
     model: str = "spme",
+    cooling: float = 1.0,
     soc: float = DELIVERED_SOC,
     serial: str = "simulated",
     start_s: float = START_s,
@@ -122,6 +129,8 @@ def simulate(
         ``own`` or ``pybamm``.
     model : str
         ``spm``, ``spme`` or, in PyBaMM, ``dfn``.
+    cooling : float
+        How much better the fixture takes the heat than the set's still air.
     soc : float
         State of charge at the start, 0 to 1.
     serial : str
@@ -144,7 +153,7 @@ def simulate(
     BatterylabError
         If engine, model or set is unknown, or the cell cannot be simulated.
     """
-    cell = make_engine(engine, resolved, parameter_set, soc, truth, model)
+    cell = make_engine(engine, resolved, parameter_set, soc, truth, model, cooling)
     run = Run(resolved, cell, start_s, report)
     run.go()
     return Recording(
@@ -156,12 +165,12 @@ def simulate(
         steps=run.rows,
         cell_type=resolved.cell_type.to_dict(),
         protocol_resolved=resolved.to_dict(),
-        provenance=_provenance(run, engine, model, parameter_set, soc),
+        provenance=_provenance(run, engine, model, parameter_set, soc, cooling),
     ).checked()
 
 
 def _provenance(
-    run: Run, engine: str, model: str, parameter_set: str, soc: float
+    run: Run, engine: str, model: str, parameter_set: str, soc: float, cooling: float
 ) -> dict[str, Any]:
     from importlib.metadata import version
 
@@ -177,6 +186,7 @@ def _provenance(
         "parameters": parameter_set,
         "pybamm": version("pybamm"),
         "initial_soc": soc,
+        "cooling": cooling,
         "channel": "simulation",
         "accuracy": dict.fromkeys(("current_A", "voltage_V", "temperature_degC"), EXACT),
         "part": "main",

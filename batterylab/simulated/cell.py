@@ -38,6 +38,8 @@ class CellTruth:
         Of the solid.
     contact_ohm : float
         Contact resistance of tabs and terminals.
+    cooling : float
+        How much better the fixture takes the heat than the set's still air.
     """
 
     negative_loading: float = 1.0
@@ -46,6 +48,7 @@ class CellTruth:
     negative_diffusivity: float = 1.0
     positive_diffusivity: float = 1.0
     contact_ohm: float = 0.008
+    cooling: float = 1.0
 
     def to_dict(self) -> dict[str, float]:
         """Return the numbers by name."""
@@ -198,6 +201,7 @@ class SimulatedCell:
             self._n("Total heat transfer coefficient [W.m-2.K-1]")
             * self._n("Cell cooling surface area [m2]")
             * self.area_scale
+            * self.truth.cooling
         )
 
     def fades(self, dt_s: float = 1.0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

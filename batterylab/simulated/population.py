@@ -68,6 +68,8 @@ class Simulation(BaseModel):
     start: str = "2026-01-05T06:00:00+00:00"
     suppliers: dict[str, SupplierTruth]
     channels: Channels = Field(default_factory=Channels)
+    #: how much better the fixtures take the cells' heat than still air
+    cooling: float = Field(1.0, gt=0, le=100)
 
     @field_validator("start")
     @classmethod
@@ -148,7 +150,8 @@ def draw_truths(simulation: Simulation, cells: Iterable[Cell]) -> dict[str, Cell
             + supplier.sigma_lot_percent * lot
             + supplier.sigma_cell_percent * own
         ) / 100.0
-        truths[cell.serial] = _with_capacity(_scattered(draw), base_Ah * (1.0 + deviation))
+        scattered = replace(_scattered(draw), cooling=simulation.cooling)
+        truths[cell.serial] = _with_capacity(scattered, base_Ah * (1.0 + deviation))
     return truths
 
 

@@ -68,8 +68,8 @@ def test_a_stop_that_the_target_lacks_is_an_error(tmp_path, target):
 
 
 def test_unknown_targets_and_limits_are_said(tmp_path):
-    with pytest.raises(BatterylabError, match="unknown target 'maccor'"):
-        convert(resolved(tmp_path), "maccor")
+    with pytest.raises(BatterylabError, match="unknown target 'basytec'"):
+        convert(resolved(tmp_path), "basytec")
     with pytest.raises(BatterylabError, match="no limit 'heat'"):
         convert(resolved(tmp_path), "keysight", ["heat"])
 
@@ -165,6 +165,89 @@ def test_without_the_package_the_remedy_is_said(tmp_path, monkeypatch):
     assert convert(resolved(tmp_path), "unicycler", ["temperature"]).text
 
 
+def maccor_steps(text):
+    root = ET.fromstring(text)
+    return [{child.tag: child for child in step} for step in root.find("ProcSteps")]
+
+
+def test_maccor_gets_steps_loops_and_an_end_beyond_its_limits(tmp_path):
+    text = convert(resolved(tmp_path), "maccor", ["temperature"]).text
+    assert text.splitlines()[1] == '<?maccor-application progid="Maccor Procedure File"?>'
+    steps = maccor_steps(text)
+    kinds = [step["StepType"].text for step in steps]
+    assert kinds == [
+        "  Do 1  ", " Charge ", "  Rest  ", "Dischrge", "  Rest  ", "AdvCycle", " Loop 1 ",
+        "  End   ",
+    ]  # fmt: skip
+    assert all(len(kind) == 8 for kind in kinds)
+    charge = steps[1]
+    assert charge["StepValue"].text == "5"
+    assert charge["Limits"].find("Voltage").text == "4.2"
+    ends = [[part.text for part in end] for end in charge["Ends"]]
+    assert ends == [
+        ["Current ", " ", "<= ", "003", "0.5"], ["StepTime", " ", " = ", "003", "03:00:00"],
+        ["Voltage ", " ", ">= ", "008", "4.25"], ["Voltage ", " ", "<= ", "008", "2.45"],
+    ]  # fmt: skip
+    loop = [part.text for part in steps[6]["Ends"][0]]
+    assert loop == ["Loop Cnt", " ", " = ", "008", "2"]
+
+
+def sections_of(text):
+    found, name = {}, ""
+    for line in text.split("\r\n"):
+        if line.startswith("["):
+            name = line[1:-1]
+            found[name] = {}
+        elif line:
+            key, value = line.split("=", 1)
+            found[name][key] = value
+    return found
+
+
+def test_arbin_gets_steps_loops_and_safety_scopes(tmp_path):
+    written = convert(resolved(tmp_path), "arbin", ["temperature"])
+    found = sections_of(written.text)
+    head = found["Schedule"]
+    assert head["m_uStepNum"] == "6"
+    assert head["m_VoltageSafetyScope"] == "2.450000^4.250000"
+    assert head["m_AuxTempSafetyScope"] == "-10.000000^70.000000"
+    controls = [found[f"Schedule_Step{k}"]["m_szStepCtrlType"] for k in range(6)]
+    assert controls == ["Set Variable(s)", "CCCV", "Rest", "Current(A)", "Rest", "Set Variable(s)"]
+    assert found["Schedule_Step3"]["m_szCtrlValue"] == "-5"
+    for k in range(6):
+        count = int(found[f"Schedule_Step{k}"]["m_uLimitNum"])
+        assert f"Schedule_Step{k}_Limit{count - 1}" in found
+        assert f"Schedule_Step{k}_Limit{count}" not in found
+    back = found["Schedule_Step5_Limit0"]
+    assert back["Equation0_szLeft"] == "TC_Counter1"
+    assert (back["Equation0_szCompareSign"], back["Equation0_szRight"]) == ("<", "2")
+    assert back["m_szGotoStep"] == found["Schedule_Step1"]["m_szLabel"]
+    labels = [found[f"Schedule_Step{k}"]["m_szLabel"] for k in range(6)]
+    assert len(set(labels)) == 6
+    assert any("sensor" in loss for loss in written.losses)
+
+
+STEPS_THAT_FEW_CAN = {
+    "profile": "profile: {points: [[10 s, 1C], [10 s, -1C]]}",
+    "load": "discharge: {resistance: 1 Ohm, until: v_min, at_most: 3 h}",
+    "chamber": "soak: {temperature: 40 degC, for: 1 h}",
+    "stop the cell": "rest: {for: 1 h, stop: [{when: dV/dt, below: -1 V/h}]}",
+}
+
+
+@pytest.mark.parametrize("target", [t for t in TARGETS if t != "biologic"])
+@pytest.mark.parametrize("what", STEPS_THAT_FEW_CAN)
+def test_what_a_target_cannot_do_is_refused_with_its_place(tmp_path, target, what):
+    text = f"schema: batterylab.protocol/1\nname: hard\nsteps:\n  - {STEPS_THAT_FEW_CAN[what]}\n"
+    try:
+        plan = resolved(tmp_path, text)
+    except BatterylabError as error:
+        pytest.fail(str(error))
+    with pytest.raises(BatterylabError, match=what) as caught:
+        convert(plan, target, ["temperature"])
+    assert "steps[0]" in str(caught.value)
+
+
 class Link:
     """A link that remembers what was written."""
 
@@ -256,7 +339,7 @@ def test_the_readers_keep_current_and_time():
 def test_the_command_prints_file_and_losses_apart(tmp_path):
     done = CliRunner().invoke(protocol, ["convert", "gauge_capacity", "--to", "pybamm"])
     assert json.loads(done.stdout)["temperature"] == "25oC"
-    assert "lost: safety: no stop outside -10 to 50 degC" in done.stderr
+    assert "lost: safety: no stop outside -40 to 50 degC" in done.stderr
     out = tmp_path / "x.json"
     CliRunner().invoke(protocol, ["convert", "gauge_capacity", "--to", "pybamm", "-o", str(out)])
     assert out.read_text() == done.stdout

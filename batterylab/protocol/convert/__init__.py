@@ -9,8 +9,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from batterylab.errors import BatterylabError
+from batterylab.protocol.convert.arbin import to_arbin
 from batterylab.protocol.convert.keysight import to_keysight
 from batterylab.protocol.convert.losses import Written
+from batterylab.protocol.convert.maccor import to_maccor
 from batterylab.protocol.convert.pybammstrings import to_pybamm
 from batterylab.protocol.convert.unicycler import to_biologic, to_neware, to_unicycler
 from batterylab.protocol.resolve import Resolved
@@ -46,6 +48,8 @@ TARGETS: dict[str, Target] = {
     "unicycler": Target(to_unicycler, _VOLTAGE),
     "neware": Target(to_neware, _VOLTAGE),
     "biologic": Target(to_biologic, _VOLTAGE),
+    "maccor": Target(to_maccor, _VOLTAGE),
+    "arbin": Target(to_arbin, _VOLTAGE),
     "keysight": Target(to_keysight, _VOLTAGE),
 }
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from batterylab.bench.onboard import Guards, compile_segment
 from batterylab.drivers.roles import OnboardStep, OnboardTest
 from batterylab.errors import BatterylabError
+from batterylab.protocol.convert.carry import refuse_what_cannot_be_carried
 from batterylab.protocol.convert.losses import (
     Written,
     chamber_lost,
@@ -29,8 +30,9 @@ def to_keysight(resolved: Resolved) -> Written:
     BatterylabError
         If it does not fit.
     """
+    left_out = refuse_what_cannot_be_carried(resolved, "keysight", ("voltage",))
     guards = Guards(resolved.voltage_limits_V)
-    steps = [_onboard(item, guards) for item in flat(resolved)]
+    steps = [_onboard(item, guards) for item in flat(resolved) if item.step.read is None]
     slots = -(-len(steps) // STEPS)
     if slots > SLOTS:
         raise BatterylabError(
@@ -40,7 +42,7 @@ def to_keysight(resolved: Resolved) -> Written:
     lines: list[str] = []
     for slot in range(slots):
         lines += sequence_commands(slot + 1, steps[slot * STEPS : (slot + 1) * STEPS])
-    losses = [*decisions_lost(resolved), *chamber_lost(resolved), *names_lost(resolved)]
+    losses = [*decisions_lost(resolved), *left_out, *chamber_lost(resolved), *names_lost(resolved)]
     losses.append("record: the frame logs every second, whatever record says")
     if any(step.kind == "rest" for step in resolved.steps()):
         losses.append("safety: the frame evaluates no test during a rest, when no current flows")

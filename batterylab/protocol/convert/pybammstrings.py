@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from batterylab.errors import BatterylabError
+from batterylab.protocol.convert.carry import refuse_what_cannot_be_carried
 from batterylab.protocol.convert.losses import (
     Written,
     decisions_lost,
@@ -30,21 +31,28 @@ def experiment(resolved: Resolved) -> list[str]:
 
 def _sentences(item: FlatStep) -> list[str]:
     step = item.step
-    if step.kind == "rest":
+    if step.read is not None:
+        return []
+    if step.mode == "rest":
         return [f"Rest for {step.duration_s} seconds"]
     word = "Charge" if step.current_A > 0 else "Discharge"
     seconds = step.duration_s
     if item.stop_after_s is not None:
         seconds = min(seconds, item.stop_after_s)
     volts = f"{step.voltage_V:.10g} V"
-    drive = f"{word} at {abs(step.current_A):.10g} A for {seconds} seconds or until {volts}"
+    level = f"{abs(step.current_A):.10g} A"
+    if step.mode == "power":
+        level = f"{step.level:.10g} W"
+    drive = f"{word} at {level} for {seconds} seconds or until {volts}"
+    hold = f"Hold at {volts} for {seconds} seconds"
     if step.hold_until_A is None:
-        return [drive]
-    return [drive, f"Hold at {volts} for {seconds} seconds or until {step.hold_until_A:.10g} A"]
+        return [drive, hold] if step.mode == "voltage" else [drive]
+    return [drive, f"{hold} or until {step.hold_until_A:.10g} A"]
 
 
 def to_pybamm(resolved: Resolved) -> Written:
     """Return the arguments of `pybamm.Experiment` as JSON."""
+    left_out = refuse_what_cannot_be_carried(resolved, "pybamm", ("voltage", "power"))
     period_s = min(
         [resolved.every_s, *(s.sample_every_s for s in resolved.steps() if s.sample_every_s)]
     )
@@ -55,8 +63,8 @@ def to_pybamm(resolved: Resolved) -> Written:
     if resolved.temperature_degC is not None:
         arguments["temperature"] = f"{resolved.temperature_degC:g}oC"
     losses = [
-        *decisions_lost(resolved), *overtime_lost(resolved), *own_intervals_lost(resolved),
-        *names_lost(resolved),
+        *decisions_lost(resolved), *left_out, *overtime_lost(resolved),
+        *own_intervals_lost(resolved), *names_lost(resolved),
     ]  # fmt: skip
     if any(step.hold_until_A is not None for step in resolved.steps()):
         losses.append("hold_until: charge and hold are two steps, each with the whole time")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from batterylab.errors import BatterylabError
+from batterylab.protocol.convert.carry import refuse_what_cannot_be_carried
 from batterylab.protocol.convert.losses import (
     Written,
     chamber_lost,
@@ -69,7 +70,9 @@ def _looped(nodes: tuple[Node, ...], prefix: str = "loop") -> Iterator[dict[str,
 
 def _entries(item: FlatStep) -> Iterator[dict[str, Any]]:
     step = item.step
-    if step.kind == "rest":
+    if step.read is not None:
+        return
+    if step.mode == "rest":
         yield {"step": "open_circuit_voltage", "until_time_s": float(step.duration_s)}
         return
     seconds = step.duration_s
@@ -79,6 +82,9 @@ def _entries(item: FlatStep) -> Iterator[dict[str, Any]]:
         "step": "constant_current", "current_mA": 1e3 * step.current_A,
         "until_time_s": float(seconds), "until_voltage_V": step.voltage_V,
     }  # fmt: skip
+    if step.hold_until_A is None and step.mode == "voltage":
+        yield {"step": "constant_voltage", "voltage_V": step.voltage_V,
+               "until_time_s": float(seconds)}  # fmt: skip
     if step.hold_until_A is not None:
         sign = 1.0 if step.current_A > 0 else -1.0
         yield {
@@ -89,7 +95,9 @@ def _entries(item: FlatStep) -> Iterator[dict[str, Any]]:
 
 def _losses(resolved: Resolved) -> list[str]:
     losses = [
-        *decisions_lost(resolved), *chamber_lost(resolved), *overtime_lost(resolved),
+        *decisions_lost(resolved),
+        *refuse_what_cannot_be_carried(resolved, "unicycler", ("voltage",)),
+        *chamber_lost(resolved), *overtime_lost(resolved),
         *own_intervals_lost(resolved), *names_lost(resolved),
     ]  # fmt: skip
     if any(step.hold_until_A is not None for step in resolved.steps()):
