@@ -67,19 +67,19 @@ def test_every_mistake_is_told_with_line_key_and_remedy(tmp_path):
     ],
 )
 def test_a_trick_ends_in_one_clear_error_at_once(tmp_path, text, message):
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(BatterylabError, match=message):
         read_model(written(tmp_path, text), Outer)
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 def test_a_billion_laughs_is_refused_within_a_second(tmp_path):
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(BatterylabError, match="too many values"):
         load_yaml(written(tmp_path, "\n".join(lines)))
-    assert time.perf_counter() - started < 1.5
+    assert time.process_time() - started < 1.5
 
 
 def test_a_missing_file_is_named(tmp_path):
