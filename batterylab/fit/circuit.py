@@ -53,6 +53,9 @@ class CircuitSettings:
         Which pulse; None: see `pulse_window`.
     rest_s : float
         Longest part of the rest after the pulse to take.
+    knots : int
+        0: one pulse. 2 and more: all pulses of the recording in one fit, with resistances and
+        lags between knots over the state of charge; see `batterylab.fit.circuitknots`.
     most_steps, tolerance
         Of the optimiser.
     """
@@ -61,6 +64,7 @@ class CircuitSettings:
     order: int = 1
     step: int | None = None
     rest_s: float = 1800.0
+    knots: int = 0
     most_steps: int = MOST_STEPS
     tolerance: float = TOLERANCE
 
@@ -69,6 +73,8 @@ class CircuitSettings:
             raise BatterylabError(f"pairs must be 0 to {MOST_PAIRS}, not {self.pairs}")
         if not 0 <= self.order <= MOST_ORDER:
             raise BatterylabError(f"order must be 0 to {MOST_ORDER}, not {self.order}")
+        if self.knots < 0 or self.knots == 1 or (self.knots and self.step is not None):
+            raise BatterylabError("knots must be 0, or 2 and more without a step")
         if not self.rest_s > 0:
             raise BatterylabError("rest_s must be above 0")
 
@@ -302,6 +308,10 @@ def fit_circuit(recording: Recording, settings: CircuitSettings) -> Fit:
     NotSuitedError
         If the recording has no pulse between two rests.
     """
+    if settings.knots:
+        from batterylab.fit.circuitknots import fit_knots
+
+        return fit_knots(recording, settings)
     window = pulse_window(recording, settings.step, settings.rest_s)
     scale_Ah = float(np.abs(window.charge_Ah).max()) or 1.0
     inputs = inputs_of(

@@ -197,7 +197,19 @@ def pulse_window(
         If there is no such pulse.
     """
     ledger = Ledger(recording)
-    pulse = _find_pulse(ledger, step)
+    return _pulse_window(ledger, _find_pulse(ledger, step), rest_s)
+
+
+def pulse_windows(recording: Recording, rest_s: float = 1800.0) -> list[PulseWindow]:
+    """Return every discharge pulse that a rest follows, each with that rest; see `pulse_window`."""
+    ledger = Ledger(recording)
+    pulses = [pulse for pulse in pulses_of(ledger) if _relaxes(ledger, pulse)]
+    pulses = [pulse for pulse in pulses if not pulse.direction] or pulses
+    return [_pulse_window(ledger, pulse, rest_s) for pulse in pulses]
+
+
+def _pulse_window(ledger: Ledger, pulse: Pulse, rest_s: float) -> PulseWindow:
+    recording = ledger.recording
     after = recording.steps[pulse.step.step_index + 1]
     end_s = pulse.step.start_s + pulse.step.duration_s + rest_s
     torn = torn_rows(ledger.current_A, ledger.voltage_V)
