@@ -22,6 +22,8 @@ STALE_POLLS = 2
 #: a supply that changes its step, with all that is read back, gives no sample for some seconds
 STALE_LEAST_s = 10.0
 LIVE_SHARE = 0.5
+#: share of the time between two samples by which one may come early and count for its interval
+EARLY = 0.3
 UNIX_TIME, STEP_INDEX = ROW.index("unix_time_s"), ROW.index("step_index")
 
 Degrees = dict[tuple[str, int], float | None]
@@ -264,6 +266,8 @@ class Attendant:
                 ))  # fmt: skip
                 if fired is not None:
                     self._fired.append((run, k, fired))
+        if frame.is_stepped:  # its samples are not on a grid: a little early is in time
+            every_s -= EARLY * frame.driver.period_s
         return Samples(
             times_s, block.current_A, block.voltage_V, smooth, np.broadcast_to(air, shape), step,
             cycle, every_s, interval_s, *(moves if moves is not None else ()),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from mixed_bench import CHANNELS, mixed_study
+from mixed_bench import CHANNELS, GENTLE, mixed_study
 from small_bench import Threaded, load_cells, sealed, states_of
 
 from batterylab import studyfiles
@@ -94,3 +94,18 @@ def test_a_new_study_with_one_of_every_model_runs_under_its_guard(tmp_path, monk
         "keysight_bt2200", "ea_psb10000", "itech_m3900", "keithley_2460", "keithley_2450",
     }  # fmt: skip
     assert {state["state"] for state in states_of(study).values()} == {"valid"}
+
+
+def test_ten_samples_a_second(mixed):
+    fast = GENTLE.replace("sample_every: 1 s", "sample_every: 0.1 s")
+    bench = mixed(only=("supply", "smu"), protocol=fast, sample="0.1 s")
+    before = {serial: lithium_Ah(bench, serial) for serial in bench.study.cells}
+    assert [why for _, why in run_study(bench.study, "ann")] == ["", ""]
+    for name, recording in by_channel(bench.study).items():
+        pulse = recording.steps[1]
+        times_s = recording.columns["test_time_s"][pulse.rows]
+        assert 95 <= len(times_s) <= 101, name
+        assert np.median(np.diff(times_s)) == pytest.approx(0.1, abs=0.002), name
+        moved_Ah = lithium_Ah(bench, recording.serial) - before[recording.serial]
+        net_Ah = recording.columns["net_capacity_Ah"][-1]
+        assert net_Ah == pytest.approx(moved_Ah, abs=5e-4), name
