@@ -138,11 +138,11 @@ class Attendant:
         block = self._follow(active, now_s) if frame.is_stepped else self._learn(active, now_s)
         times_s = frame.times(block)
         log_s = float(times_s[-1]) if len(times_s) else now_s  # by the frame's own clock
-        samples = self._samples(block, times_s, temperatures, air)
+        samples = self.samples(block, times_s, temperatures, air)
         self._stop_beyond_limits(samples, now_s, is_new=is_new)
         self._end_steps(log_s)
         self.journal.rows(frame.renumbered(frame.recorder.take(samples)))
-        self._note_latest()
+        self.note_latest()
         self._go_on()
 
     def _learn(self, active: list[ChannelRun], now_s: float) -> LogBlock:
@@ -161,7 +161,7 @@ class Attendant:
                 step, elapsed_s = looks[number]
                 run.note_step(step, elapsed_s, log_s)
             elif run.running is None or not run.running.is_ending:
-                self._ended(run, states[number], block, times_s, now_s)
+                self.ended(run, states[number], block, times_s, now_s)
         return block
 
     def _follow(self, active: list[ChannelRun], now_s: float) -> LogBlock:
@@ -193,10 +193,11 @@ class Attendant:
                 hint="the cycler's log stands still: look at the frame",
             )
 
-    def _ended(
+    def ended(
         self, run: ChannelRun, state: CellState, block: LogBlock,
         times_s: NDArray[np.float64], now_s: float,
     ) -> None:  # fmt: skip
+        """Learn from the samples when a sequence ended that the cycler does not run any more."""
         frame = self.frame
         running = run.running
         if running is None:
@@ -222,10 +223,11 @@ class Attendant:
             run.stopped = f"the cycler reports {state.name} without our doing"
         run.note_cut(end_s)
 
-    def _samples(
+    def samples(
         self, block: LogBlock, times_s: NDArray[np.float64], temperatures: Degrees,
         air_degC: dict[str, float],
     ) -> Samples:  # fmt: skip
+        """Place a block of samples in the recording: step, cycle, temperatures, counters."""
         frame = self.frame
         shape = block.current_A.shape
         step = np.full(shape, -1, np.int64)
@@ -328,7 +330,7 @@ class Attendant:
                 run.running = None
                 continue
             run.finish()
-            self._note_done(index, run)
+            self.note_done(index, run)
             if run.is_active:
                 following.append(run)
             else:
@@ -339,14 +341,14 @@ class Attendant:
             self._note_marks(following)
             self.begin([*waiting, *(run for run in following if not run.wants_air)])
 
-    def _note_done(self, index: int, run: ChannelRun) -> None:
+    def note_done(self, index: int, run: ChannelRun) -> None:
         """Write the results of the segment that ended: what `resume` counts with."""
         self.journal.event(
             run.entry.name, "done", index=index,
             results=[_plain(outcome) for outcome in run.results],
         )
 
-    def _note_latest(self) -> None:
+    def note_latest(self) -> None:
         """Enter each channel's last sample into the table that is durable every second."""
         table = self.journal.latest.table if self.journal.latest else None
         if table is None:
@@ -362,90 +364,6 @@ class Attendant:
             table[index, 0] = index
             table[index, len(row) :] = row[UNIX_TIME] - running.starts_s[k], running.moved_Ah[k]
 
-    # -- interruptions -----------------------------------------------------------------------
-    def catch_up(self) -> None:
-        """Fetch what a cycler logged until it was stopped, and keep what ran as far as it came.
-
-        The channels are stopped already. A sequence that had ended by then counts as ended.
-        """
-        frame = self.frame
-        active = [run for _, run in frame.members if run.running]
-        if not active:
-            return
-        block = self._fetch(active)
-        times_s = frame.times(block)
-        samples = self._samples(block, times_s, {}, {})
-        self.journal.rows(frame.renumbered(frame.recorder.take(samples)))
-        self._note_latest()
-        for column, (index, run) in enumerate(frame.members):
-            running = run.running
-            if running is None:
-                continue
-            self.journal.rows(frame.renumbered(frame.recorder.flush(column)))
-            if run.stopped:
-                self.close(column, index, run)
-                run.running = None
-            elif running.is_ending:
-                self._close_steps(index, run)
-                run.finish()
-                self._note_done(index, run)
-            else:
-                self._close_steps(index, run, is_cut=True)
-                run.interrupt()
-                self.note_kept(index, run)
-
-    def _fetch(self, active: list[ChannelRun]) -> LogBlock:
-        """Return the samples since the last look, and note where the last step was cut."""
-        frame = self.frame
-        for run in active:
-            last_s = frame.recorder.last[frame.numbers.index(run.entry.cycler_channel), UNIX_TIME]
-            if run.running is not None:
-                run.running.end_s = float(max(last_s, run.running.starts_s[-1])) \
-                    if math.isfinite(last_s) else run.running.starts_s[-1]  # fmt: skip
-        if frame.is_stepped:
-            seen: Snapshot = frame.driver.snapshot()
-            active[0].note_starts(seen.starts_s, seen.ends_s)
-            if seen.state is CellState.OK:
-                active[0].note_end(seen.end_s)
-            elif active[0].running is not None and len(seen.block.time_ms):
-                active[0].running.end_s = float(frame.times(seen.block)[-1])
-            return seen.block
-        numbers = [run.entry.cycler_channel for run in active]
-        block, looks = frame.read(numbers)
-        fresh = frame.times(block) > frame.last_s
-        block = LogBlock(block.time_ms[fresh], block.current_A[fresh], block.voltage_V[fresh],
-                         block.state[fresh])  # fmt: skip
-        times_s = frame.times(block)
-        states = frame.driver.states(numbers)
-        for run in active:
-            number = run.entry.cycler_channel
-            live = block.state[:, frame.numbers.index(number)] == CellState.RUNNING
-            run.note_start(times_s, block.state[:, frame.numbers.index(number)])
-            if states[number] in (CellState.OK, CellState.FAIL):
-                self._ended(run, states[number], block, times_s, frame.last_s)
-            elif run.running is not None:
-                self._note_cut(run, times_s[live], looks[number])
-        return block
-
-    def _note_cut(
-        self, run: ChannelRun, live_s: NDArray[np.float64], look: tuple[int, float]
-    ) -> None:
-        """Learn when a sequence was cut, from its last samples or from how long its step ran."""
-        running = run.running
-        assert running is not None  # noqa: S101
-        before_s, (step, elapsed_s) = running.end_s, look
-        if len(live_s):
-            run.note_step(step, elapsed_s, float(live_s[-1]))
-            running.end_s = float(live_s[-1])
-            run.lost_s = max(0.0, float(live_s[0]) - LOOK_s - before_s)
-            return
-        if step > len(running.starts_s):  # fixed steps that ended in the meantime
-            between = running.segment.steps[len(running.starts_s) - 1 : step - 1]
-            began_s = running.starts_s[-1] + sum(each.duration_s for each in between)
-            run.note_step(step, elapsed_s, began_s + math.floor(elapsed_s))
-        running.end_s = max(before_s, running.starts_s[-1] + elapsed_s)
-        run.lost_s = running.end_s - before_s
-
     def note_kept(self, index: int, run: ChannelRun) -> None:
         """Write how far the segment under way had come."""
         carried = run.carried
@@ -455,7 +373,7 @@ class Attendant:
             carried=vars(carried) if carried else None,
         )
 
-    def _close_steps(self, index: int, run: ChannelRun, *, is_cut: bool = False) -> None:
+    def close_steps(self, index: int, run: ChannelRun, *, is_cut: bool = False) -> None:
         """Write where the steps lie that ran; times leave pauses out. A cut step is not closed."""
         running = run.running
         if running is None:
@@ -479,7 +397,7 @@ class Attendant:
 
     def close(self, column: int, index: int, run: ChannelRun) -> None:
         """Write the end of what runs on a channel, and its last sample."""
-        self._close_steps(index, run)
+        self.close_steps(index, run)
         if run.stopped:
             self.journal.event(run.entry.name, "stopped", index=index, reason=run.stopped)
         self.journal.rows(self.frame.renumbered(self.frame.recorder.flush(column)))

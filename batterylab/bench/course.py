@@ -1,9 +1,14 @@
-"""A sequence under way on a supply that the host steps, and what the runner is told of it."""
+"""What a stepper keeps of a supply: the sequence under way, what it did, who may talk to it."""
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from batterylab.drivers.roles import CellState, LogBlock, OnboardStep
+from batterylab.errors import SafetyStopError
+
+#: longest wait for the thread that is talking to the supply
+BUSY_s = 15.0
 
 
 @dataclass(frozen=True)
@@ -49,3 +54,22 @@ class Course:
     def step(self) -> OnboardStep:
         """The step that runs."""
         return self.steps[len(self.starts_s) - 1]
+
+
+class Held:
+    """Holds a lock, or says in bounded time that it cannot be had."""
+
+    def __init__(self, lock: Any, name: str) -> None:
+        self._lock, self._name = lock, name
+
+    def __enter__(self) -> None:
+        """Take the lock, or raise `SafetyStopError`."""
+        if not self._lock.acquire(timeout=BUSY_s):
+            raise SafetyStopError(
+                f"{self._name}: not confirmed safe: a command to it does not come back",
+                hint="disconnect its cell by hand now",
+            )
+
+    def __exit__(self, *_: object) -> None:
+        """Let go."""
+        self._lock.release()

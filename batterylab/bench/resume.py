@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from batterylab.bench.attendant import Attendant
+from batterylab.bench.catchup import catch_up
 from batterylab.bench.channelrun import ChannelRun
 from batterylab.bench.recorder import Recorder
 from batterylab.bench.setup import Bench
@@ -171,7 +172,7 @@ class Return:
         coasted = self._coast(attendant, standings) if frame.is_stepped else {}
         under_way = {index: run.carried for index, run in frame.members if run.running}
         try:
-            attendant.catch_up()
+            catch_up(attendant)
         except EnvironmentFailedError:
             if counted or not under_way:
                 raise

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from batterylab.bench.attendant import Attendant, Degrees, LOOK_s
+from batterylab.bench.catchup import catch_up
 from batterylab.bench.chambers import Chambers
 from batterylab.bench.channelrun import ChannelRun
 from batterylab.bench.check import bounds_of
@@ -181,7 +182,7 @@ class Runner:
             unsafe = problem
         for attendant in self.attendants if self.start_s else []:
             with suppress(Exception):  # whatever failed before may fail again
-                attendant.catch_up()
+                catch_up(attendant)
         with suppress(EnvironmentFailedError):  # the disk itself may be what failed
             for index, run in enumerate(self.runs):
                 if run.remarks:

@@ -9,12 +9,11 @@ has the same steps and columns either way.
 import math
 import threading
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from batterylab.bench.clock import Clock
-from batterylab.bench.course import Course, Snapshot
+from batterylab.bench.course import Course, Held, Snapshot
 from batterylab.bench.steptests import TICK_s, fires, is_due, measured, wanted_A
 from batterylab.drivers.roles import (
     CellReport,
@@ -33,8 +32,6 @@ AFTER_s = 5.0
 TRIES = 2
 #: a discharge that the supply ended by itself ended where it should if it was this near
 NEAR_V = 0.1
-#: longest wait for the thread that is talking to the supply
-BUSY_s = 15.0
 SLOTS = 1000
 #: a power or resistance is corrected when its current is off by this share
 STEER = 2e-4
@@ -450,27 +447,9 @@ class Stepper:
                     course.last_s if course and is_known else self.clock.now(),
                 )
 
-    def _talking(self) -> "_Held":
-        return _Held(self._talk, self._name)
+    def _talking(self) -> Held:
+        return Held(self._talk, self._name)
 
     def close(self) -> None:
         """Close the link."""
         self.driver.close()
-
-
-class _Held:
-    """Holds a lock, or says in bounded time that it cannot be had."""
-
-    def __init__(self, lock: Any, name: str) -> None:
-        self._lock, self._name = lock, name
-
-    def __enter__(self) -> None:
-        if not self._lock.acquire(timeout=BUSY_s):
-            raise SafetyStopError(
-                f"{self._name}: not confirmed safe: a command to it does not come back",
-                hint="disconnect its cell by hand now",
-            )
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-

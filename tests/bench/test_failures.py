@@ -136,7 +136,7 @@ def test_somebody_else_aborts_a_channel(bench_of):
 def test_a_fault_of_our_own_leaves_the_channels_safe(bench_of, monkeypatch):
     bench = bench_of(poll_s=10)
     counted = []
-    take = Attendant._samples
+    take = Attendant.samples
 
     def faulty(self, *arguments):
         counted.append(1)
@@ -144,7 +144,7 @@ def test_a_fault_of_our_own_leaves_the_channels_safe(bench_of, monkeypatch):
             raise ZeroDivisionError("a fault of our own")
         return take(self, *arguments)
 
-    monkeypatch.setattr(Attendant, "_samples", faulty)
+    monkeypatch.setattr(Attendant, "samples", faulty)
     with pytest.raises(ZeroDivisionError):
         run_study(bench.study, "ann")
     assert all(state == "ABORTED" for state, _ in cycler_now(bench.study).values())
