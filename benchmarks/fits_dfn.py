@@ -7,24 +7,34 @@ six-parameter fit. `benchmarks/fits.py` prints these lines too.
     python benchmarks/fits_dfn.py [--quick]
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from bars import Line
+from bars import Line, median_of, paired
+from dfn_peer import DfnPeer
 from numpy.typing import NDArray
 from profiles import charged, constant, drive, pulses
 
 from batterylab.fit.celltables import FULL_CELLS, cell_tables
-from batterylab.fit.dfncell import DfnCell, dfn_voltage
+from batterylab.fit.dfn import solve_dfn
+from batterylab.fit.dfncell import NAMES, DfnCell, dfn_voltage, indices_of
 from batterylab.fit.spmcell import history_of
+from batterylab.fit.spmwindow import SpmWindow
 from batterylab.pybamm_border import parameter_values, reference_voltage
 
 Array = NDArray[np.float64]
 
 #: the reference's points through each domain, and along each radius; see `refined`
 THROUGH, RADIAL = (20, 40, 80), (40, 60)
+#: meshes of the peer, from cheap to fine; quick: where the searches ended
+MESHES = ((20, 20), (20, 30), (30, 30), (40, 30), (40, 40), (60, 40), (80, 40))
+QUICK_MESHES = ((20, 20), (40, 30))
+#: the six parameters of the timed fits
+SIX = ("negative_capacity_Ah", "positive_capacity_Ah", "x_start", "log_negative_time",
+       "log_positive_time", "contact_ohm")  # fmt: skip
 Solver = Callable[..., Array]
 
 
@@ -122,3 +132,113 @@ def accuracy(is_quick: bool) -> Iterator[Line]:
         cell = DfnCell(cell_tables(name))
         for history in ("1C",) if is_quick else ("0.1C", "1C", "2C", "pulses", "drive"):
             yield compared(case_of(cell, history))
+
+
+def derivatives(is_quick: bool) -> Iterator[Line]:
+    """Compare derivatives with central differences over the same steps, the width searched."""
+    for name in ("Chen2020",) if is_quick else ("Chen2020", "Ecker2015", "OKane2022"):
+        cell = DfnCell(cell_tables(name))
+        case = case_of(cell, "1C")
+        time_s, amps = case.time_s[:900], case.amps[:900]
+        history = history_of(time_s, amps)
+        found = dfn_voltage(cell, history, case.start, derivatives=NAMES)
+        worst = max(
+            slope_error(case, history, found.steps, index, column)
+            for index, column in enumerate(found.jacobian.T)
+        )
+        yield Line(f"dfn derivatives {name}", f"{worst:.1e} of the largest", "1e-4",
+                   worst <= 1e-4)  # fmt: skip
+
+
+def slope_error(case: Case, history: Any, steps: Any, index: int, column: Array) -> float:
+    """Return how far a column lies from the best central difference, over its largest."""
+    gaps = []
+    for width in (1e-2, 1e-3, 1e-4, 1e-5):
+        volts, change = [], width * max(abs(float(case.start[index])), 0.1)
+        for sign in (1, -1):
+            moved = case.start.copy()
+            moved[index] += sign * change
+            volts.append(dfn_voltage(case.cell, history, moved, steps=steps).voltage_V)
+        gaps.append(float(np.abs((volts[0] - volts[1]) / (2 * change) - column).max()))
+    return min(gaps) / float(np.abs(column).max())
+
+
+def speed(is_quick: bool) -> Iterator[Line]:
+    """Time solves against PyBaMM on the cheapest mesh that meets the accuracy bar."""
+    tables = cell_tables("Chen2020")
+    usual, fine = DfnCell(tables), DfnCell(tables, points=(52, 8, 52), steps=(0.02, 4e-6))
+    for name, bar in (("1C", 4.0), ("pulses", 10.0), ("drive", 50.0)):
+        case = case_of(usual, name, 60 if is_quick else 3600)
+        history = history_of(case.time_s, case.amps)
+        peer, mesh = cheapest(case, dfn_voltage(fine, history, case.start).voltage_V, is_quick)
+
+        def ours(h: Any = history, start: Array = case.start) -> Any:
+            return dfn_voltage(usual, h, start)
+
+        repeats = 3 if name == "drive" or is_quick else 9
+        ratio, mine, theirs = paired(ours, peer.solve, repeats, 5)
+        yield Line(f"dfn solve {name}",
+                   f"{ratio:.1f} x ({1e3 * theirs:.1f} / {1e3 * mine:.2f} ms, {mesh})",
+                   f"{bar:g} x", ratio >= bar)  # fmt: skip
+
+        def sensitive(h: Any = history, start: Array = case.start) -> Any:
+            return dfn_voltage(usual, h, start, derivatives=SIX)
+
+        plain, six = median_of(ours, 7), median_of(sensitive, 7)
+        yield Line(f"dfn six derivatives {name}", f"{six / plain:.2f} x our plain solve", "3 x",
+                   six <= 3 * plain)  # fmt: skip
+
+
+def cheapest(case: Case, reference: Array, is_quick: bool) -> tuple[DfnPeer, str]:
+    """Return PyBaMM on the first mesh within 1 mV and 0.2 mV rms, or on the finest."""
+    for mesh in QUICK_MESHES if is_quick else MESHES:
+        peer = DfnPeer(case.values, case.time_s, case.amps, mesh)
+        gap = 1e3 * (peer.solve() - reference)[1:]
+        gap = gap[np.isfinite(gap)][: round(0.995 * len(gap))]  # less the last fall
+        found = f"max {np.abs(gap).max():.2f} rms {np.sqrt(np.mean(gap**2)):.2f} mV"
+        if np.abs(gap).max() <= 1.0 and np.sqrt(np.mean(gap**2)) <= 0.2:
+            break
+    return peer, f"mesh {mesh[0]}, {mesh[1]}, {found}"
+
+
+def fits() -> Iterator[Line]:
+    """Time a six-parameter fit to a 1C discharge with 1 mV of white noise."""
+    cell = DfnCell(cell_tables("Chen2020"))
+    case = case_of(cell, "1C")
+    true = case.start.copy()
+    true[indices_of(SIX)] *= np.array([0.98, 1.02, 0.99, 0.98, 1.01, 1.0])
+    true[NAMES.index("contact_ohm")] = 0.01
+    time_s, amps = case.time_s[:930], case.amps[:930]
+    clean = dfn_voltage(cell, history_of(time_s, amps), true).voltage_V
+    volts = clean + 1e-3 * np.random.default_rng(1).standard_normal(len(clean))
+    history = history_of(time_s, amps, voltage_V=volts)
+    window = SpmWindow(history, 0, float(clean[0]), 25.0, 4.6, 5.0, ())
+    seconds = median_of(lambda: solve_dfn(cell, window, SIX, start=case.start), 5)
+    solution, _ = solve_dfn(cell, window, SIX, start=case.start)
+    rms = 1e3 * float(np.sqrt(np.mean(solution.residual_V**2)))
+    yield Line("dfn six-parameter fit to 1C, 930 rows",
+               f"{1e3 * seconds:.0f} ms, {solution.steps} steps, residual {rms:.3f} mV", "1 s",
+               seconds < 1.0 and solution.converged and rms < 1.05)  # fmt: skip
+
+
+def dfn_lines(quick: bool) -> Iterator[Line]:
+    """Yield all lines of the full model."""
+    yield from derivatives(quick)
+    yield from fits()
+    yield from speed(quick)
+    yield from accuracy(quick)
+
+
+def main(arguments: list[str]) -> int:
+    """Print one line a bar and a summary; return the exit code."""
+    lines = []
+    for line in dfn_lines("--quick" in arguments):
+        print(line, flush=True)
+        lines.append(line)
+    counts = [sum(line.met is met for line in lines) for met in (True, False, None)]
+    print(f"{counts[0]} met, {counts[1]} missed, {counts[2]} reported")
+    return 1 if counts[1] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -110,15 +110,18 @@ cdef void run_segment(
     cdef Points* points = run.points
     cdef Plan* plan = run.plan
     cdef double t = run.time_s[row], end = run.time_s[last], begun = t
-    cdef double h, volts, goal, moved, next_s = run.first_s, charge = run.charge_Ah[row]
+    cdef double h, volts, goal, moved, next_s, charge = run.charge_Ah[row]
     cdef Py_ssize_t at = row, warm = row, planned = 0, stop = 0
-    cdef Py_ssize_t here
+    cdef Py_ssize_t here = row + 1
     cdef double least = 1e-9 * (end - t) + 1e-12 * fabs(end)
     if plan.is_kept and segment < plan.segments:
         planned = plan.first[segment]
         stop = plan.first[segment + 1]
     s.since = 0
     points.used = 0
+    while here < last and not (run.flags[here] & 1 and run.time_s[here] > begun):
+        here += 1
+    next_s = min(run.first_s, run.time_s[here] - begun)  # no row is read before the first end
     while t < end:
         goal = next_end(run, plan, &planned, stop, t, end, next_s)
         while t < goal:

@@ -31,12 +31,13 @@ Array = NDArray[np.float64]
 NAMES = (*spmcell.NAMES[:11], "log_negative_conductivity", "log_positive_conductivity")
 
 #: nodes in negative electrode, separator and positive electrode
-POINTS = (24, 4, 24)
-#: first step in s after a change of current, and how much steps may grow from one to the next
-FIRST_s = 0.1
+POINTS = (28, 4, 28)
+#: first step in s after a change of current and local error of a step in V, from the voltage's
+#: curvature; both again where a diffusivity varies
+STEPS = (0.5, 5e-5)
+FINE_STEPS = (0.2, 3e-5)
+#: how much steps may grow from one to the next
 GROWTH = 1.7
-#: local error of a step in V, from the voltage's curvature
-TOLERANCE_V = 3e-5
 #: of the new slope of the particles' speeds, the rest being the old one
 SHARE = 0.67
 #: pieces of the electrolyte's tables over the root of the concentration, from 1 mol/m3
@@ -55,10 +56,10 @@ class DfnCell:
         On the set's electrode area: another size of the same cell.
     points : (int, int, int)
         Nodes in negative electrode, separator and positive electrode.
-    tolerance_V : float
-        Local error of a step in time.
-    first_s, growth : float
-        First step after a change of current, and largest ratio of two steps.
+    steps : (float, float), optional
+        First step after a change of current in s, and local error of a step in V.
+    growth : float
+        Largest ratio of two steps.
     start : ndarray, shape (13,)
         The set's own parameters, in the order of `NAMES`, at its initial concentrations.
     """
@@ -66,8 +67,7 @@ class DfnCell:
     tables: CellTables
     area_factor: float = 1.0
     points: tuple[int, int, int] = POINTS
-    tolerance_V: float = TOLERANCE_V
-    first_s: float = FIRST_s
+    steps: tuple[float, float] | None = None
     growth: float = GROWTH
     start: Array = field(init=False, repr=False)
     kernel: _dfn.Model = field(init=False, repr=False, compare=False)
@@ -95,12 +95,13 @@ class DfnCell:
         middle = t.diffusivity_m2_s[:, t.diffusivity_m2_s.shape[1] // 2]
         curves = np.stack([t.potential_V, t.exchange_A_m2], axis=2)
         salt, root_0, root_step = _salt_pieces(t)
+        first_s, tolerance_V = self.steps or (FINE_STEPS if any(self.varying) else STEPS)
         return _dfn.Model(
             _numbers(t), np.ascontiguousarray(curves), np.ascontiguousarray(t.entropy_V_K),
             t.temperature_K, salt, root_0, root_step, _nodes(t, self.points), self.points[0],
             self.points[2], sphere, tail, n_line, p_line,
-            np.ascontiguousarray(t.diffusivity_m2_s / middle[:, None]), self.first_s, self.growth,
-            self.tolerance_V, SHARE,
+            np.ascontiguousarray(t.diffusivity_m2_s / middle[:, None]), first_s, self.growth,
+            tolerance_V, SHARE,
         )  # fmt: skip
 
 
