@@ -146,13 +146,21 @@ def limits(place: Path, as_json: bool) -> None:
         "temperature_max_degC": file.limits.temperature_degC,
         "debounce_samples": file.limits.debounce,
         "poll_s": file.poll_s,
+        "stale_s": file.stale_s,
         "channels": len(file.channels),
     }
+    more = {"current_max_A": file.limits.current_A, "step_capacity_max_Ah": file.limits.capacity_Ah}
+    data |= {key: value for key, value in more.items() if value is not None}
     if as_json:
         echo_json(data)
         return
     click.echo(f"voltage      {low:g} to {high:g} V, watched on board every second")
     click.echo(f"temperature  up to {file.limits.temperature_degC:g} °C, looked at every "
                f"{file.poll_s:g} s")  # fmt: skip
+    if file.limits.current_A is not None:
+        click.echo(f"current      up to {file.limits.current_A:g} A, besides the cell type's")
+    if file.limits.capacity_Ah is not None:
+        click.echo(f"a step       moves up to {file.limits.capacity_Ah:g} Ah")
+    click.echo(f"no sample    for {file.stale_s:g} s ends the run")
     click.echo(f"debounce     {file.limits.debounce:g} samples")
     click.echo(f"channels     {len(file.channels)}")

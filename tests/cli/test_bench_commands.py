@@ -289,7 +289,7 @@ def test_limits_of_a_bench(tmp_path, call):
     assert code == 0
     assert json.loads(out) == {
         "voltage_min_V": 2.45, "voltage_max_V": 4.25, "temperature_max_degC": 50.0,
-        "debounce_samples": 3.0, "poll_s": 30.0, "channels": 4,
+        "debounce_samples": 3.0, "poll_s": 30.0, "stale_s": 60.0, "channels": 4,
     }  # fmt: skip
     code, out, _ = call("bench", "limits", study.bench_path)
     assert (code, "2.45 to 4.25 V" in out) == (0, True)
