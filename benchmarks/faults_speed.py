@@ -1,0 +1,253 @@
+"""How many channels and samples a second a bench takes: rows of `faults.py`."""
+
+import asyncio
+import os
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyvisa
+from bars import Line
+from faults_rig import Rig, rig
+
+from batterylab.bench import session
+from batterylab.bench.clock import WallClock
+from batterylab.bench.journal import ROW, JournalContent
+from batterylab.drivers.catalogue import spec
+from batterylab.drivers.link import Link, LinkSpec
+from batterylab.drivers.scpi import ScpiDriver
+from batterylab.errors import EnvironmentFailedError
+from batterylab.simulated.scpi import LineServer
+
+TICKS = os.sysconf("SC_CLK_TCK")
+LATE_SHARE, CORE_SHARE, RATIO, RATE = 0.2, 0.6, 1.3, 200_000
+BLOCK_BYTES = 61_524
+#: a month of slow cycles: what is timed is the run, not its end
+LONG = """\
+schema: batterylab.protocol/1
+name: long
+steps:
+  - rest: {for: 60 s}
+  - charge: {rate: C/3, until: 4.2 V, hold_until: C/20, at_most: 5 h}
+  - rest: {for: 10 min}
+  - discharge: {rate: C/3, until: 2.5 V, at_most: 4 h}
+  - repeat: {times: 50}
+    steps:
+      - charge: {rate: C/3, until: 4.2 V, hold_until: C/20, at_most: 5 h}
+      - discharge: {rate: C/3, until: 2.5 V, at_most: 4 h}
+record: {every: 1 s}
+"""
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def memory_MB(pid: int) -> float:
+    """Return the resident memory of a process."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024.0
+    return 0.0
+
+
+class Served:
+    """A line server in a thread."""
+
+    def __init__(self, answer: Callable[[str], list[str | bytes]]) -> None:
+        self.loop = asyncio.new_event_loop()
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+        self.server = LineServer(answer)
+        self.port: int = self._do(self.server.serve("127.0.0.1", 0))
+
+    def _do(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout=30)
+
+    def close(self) -> None:
+        """End it."""
+        self._do(self.server.close())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+
+
+def links(repeats: int) -> Iterator[Line]:
+    """Compare a reading of 256 values with PyVISA's own; a block; a closed port."""
+    values = ",".join(f"{3.6 + 1e-4 * i:.6f}" for i in range(256))
+    block = b"#5" + str(BLOCK_BYTES).encode() + bytes(range(256)) * (BLOCK_BYTES // 256) \
+        + bytes(BLOCK_BYTES % 256)  # fmt: skip
+    served = Served(lambda text: [block] if text == "BLOCK?" else [values])
+    address = f"TCPIP::127.0.0.1::{served.port}::SOCKET"
+    link = Link("bench", address, LinkSpec(), WallClock())
+    plain = pyvisa.ResourceManager("@py").open_resource(
+        address, read_termination="\n", write_termination="\n"
+    )
+
+    driver = ScpiDriver(link, spec("keysight_bt2200"))
+
+    def ours() -> list[float]:
+        return driver.numbers("MEAS:VOLT? 0000", 256)
+
+    if ours() != plain.query_ascii_values("MEAS:VOLT? 0000"):
+        raise ValueError("the two do not read the same")
+    ratios, mine = [], []
+    for _ in range(repeats):
+        turn = []
+        for work in (ours, lambda: plain.query_ascii_values("MEAS:VOLT? 0000")):
+            began = time.perf_counter()
+            for _ in range(20):
+                work()
+            turn.append((time.perf_counter() - began) / 20)
+        ratios.append(turn[0] / turn[1])
+        mine.append(turn[0])
+    ratio = statistics.median(ratios)
+    yield Line("256 values, against query_ascii_values",
+               f"ratio {ratio:.2f} ({1e3 * statistics.median(mine):.2f} ms)",
+               f"at most {RATIO:g}", ratio <= RATIO)  # fmt: skip
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        content = link.query_block("BLOCK?")
+        times.append(time.perf_counter() - began)
+    yield Line("a block of 61 kB by counted reads", f"{1e3 * statistics.median(times):.2f} ms",
+               "whole", len(content) == BLOCK_BYTES)  # fmt: skip
+    link.close()
+    plain.close()
+    served.close()
+    try:
+        Link("bench", address, LinkSpec(), WallClock()).close()
+        told = "opened"
+    except EnvironmentFailedError as error:
+        told = error.message.split(": ")[1]
+    yield Line("a port that nobody listens at", told, "our error at opening", told != "opened")
+
+
+def _virtual(made: Rig, seconds: float) -> tuple[float, float, float, float]:
+    """Run in bench time; return samples, wall, our and the bench's processor time."""
+    marks: list[tuple[float, float, float, float]] = []
+    pid = made.bench.pid if made.bench else 0
+
+    def look(data: dict[str, Any]) -> None:
+        if data.get("phase") == "running":
+            marks.append((data["bench_time_s"], time.monotonic(), time.process_time(),
+                          cpu_s(pid)))  # fmt: skip
+
+    def enough() -> str:
+        return "enough" if marks and marks[-1][0] - marks[0][0] > seconds else ""
+
+    session.run_study(made.study, "rig", report=look, should_stop=enough)
+    (t0, w0, p0, s0), (t1, w1, p1, s1) = marks[0], marks[-1]
+    return (t1 - t0) * len(made.channels), w1 - w0, p1 - p0, s1 - s0
+
+
+def virtual_time(is_quick: bool) -> Iterator[Line]:
+    """Count the samples a second of processor time that a simulated bench gives through a run."""
+    with rig(frame=256, real_time=False, poll="60 s", protocol=LONG) as made:
+        count, wall, ours, theirs = _virtual(made, 3600 if is_quick else 8 * 3600)
+    rate = count / (ours + theirs)
+    yield Line("virtual time, one frame of 256, whole run",
+               f"{rate / 1e3:.0f}k/s of processor ({1e6 * ours / count:.2f} + "
+               f"{1e6 * theirs / count:.2f} us), {count / wall / 1e3:.0f}k/s here",
+               f"{RATE / 1e3:.0f}k/s", rate >= RATE)  # fmt: skip
+    with rig(frame=0, supplies={"E": 8}, real_time=False, poll="60 s", protocol=LONG) as made:
+        count, wall, ours, theirs = _virtual(made, 600 if is_quick else 3600)
+    rate = count / (ours + theirs)
+    yield Line("virtual time, 8 host-stepped supplies",
+               f"{rate / 1e3:.1f}k/s of processor ({1e6 * ours / count:.0f} + "
+               f"{1e6 * theirs / count:.0f} us)", "reported", None)  # fmt: skip
+
+
+def _real(made: Rig, seconds: float) -> tuple[float, float, float, JournalContent | None]:
+    """Watch a run in real time; return share of a core and the memory before and after."""
+    made.start()
+    made.until_current_flows(180.0)
+    pid = int((made.folder / "run" / "pid").read_text())
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    everyone = [pid, *map(int, children)]
+    time.sleep(5.0)
+    began, used = time.monotonic(), sum(map(cpu_s, everyone))
+    before = sum(map(memory_MB, everyone))
+    time.sleep(seconds)
+    share = (sum(map(cpu_s, everyone)) - used) / (time.monotonic() - began)
+    after = sum(map(memory_MB, everyone))
+    content = made.journal()
+    made.stop()
+    return share, before, after, content
+
+
+def lateness(content: JournalContent, names: list[str], period_s: float) -> tuple[float, int]:
+    """Return the 99th percentile of how late samples follow each other in s, and their number."""
+    late: list[np.ndarray[Any, Any]] = []
+    for index, channel in enumerate(content.head["channels"]):
+        if channel["channel"] not in names:
+            continue
+        rows = content.rows[content.rows[:, 0] == index]
+        steps, times = rows[:, ROW.index("step_index")], rows[:, ROW.index("unix_time_s")]
+        gaps = np.diff(times)[np.diff(steps) == 0]
+        late.append(gaps - period_s)
+    every = np.concatenate(late) if late else np.zeros(0)
+    return (float(np.percentile(every, 99)) if len(every) else float("inf")), len(every)
+
+
+def real_time(is_quick: bool) -> Iterator[Line]:
+    """Hold the whole bench at its pace: how late samples are, and what it costs."""
+    seconds = 25.0 if is_quick else 600.0
+    for title, frame, sample, period_s in (
+        ("256 of a frame + 32 stepped at 1 Hz", 256, "1 s", 1.0),
+        ("32 stepped at 10 Hz", 0, "100 ms", 0.1),
+    ):
+        protocol = STEADY.replace("every: 1 s", f"every: {period_s:g} s")
+        with rig(frame=frame, supplies={"E": 16, "I": 16}, sample=sample, poll="1 s",
+                 protocol=protocol) as made:  # fmt: skip
+            share, before, after, content = _real(made, seconds)
+            if content is None:
+                raise ValueError("there is no journal")
+            supplies = [name for name in made.channels if not name.startswith("F")]
+            late = [("stepped", *lateness(content, supplies, period_s))]
+            if frame:
+                framed = [name for name in made.channels if name.startswith("F")]
+                late.append(("frame", *lateness(content, framed, 1.0)))
+        yield Line(f"{title}: lateness p99", ", ".join(
+            f"{name} {100 * late_s / period_s:.0f} % of {count}" for name, late_s, count in late),
+            f"{100 * LATE_SHARE:g} % of the period",
+            all(late_s <= LATE_SHARE * period_s for _, late_s, _ in late))  # fmt: skip
+        yield Line("  runner + guard", f"{100 * share:.0f} % of a core",
+                   f"under {100 * CORE_SHARE:g} %", share < CORE_SHARE)  # fmt: skip
+        yield Line("  memory", f"{before:.0f} to {after:.0f} MB", "flat: within 10 MB",
+                   after - before < 10.0)  # fmt: skip
+
+
+#: supplies keep one step: what is held is the pace, not the time that a change of step takes
+STEADY = """\
+schema: batterylab.protocol/1
+name: steady
+steps:
+  - discharge: {current: 0.5 A, for: 2 h}
+record: {every: 1 s}
+"""
+
+
+def soak(is_quick: bool) -> Iterator[Line]:
+    """Let many samples go through runner and journal; memory must not grow with them."""
+    wanted = 1_000_000 if is_quick else 10_000_000
+    with rig(frame=256, real_time=False, poll="60 s", protocol=LONG) as made:
+        pid = os.getpid()
+        seen: list[tuple[float, float]] = []
+
+        def look(data: dict[str, Any]) -> None:
+            if data.get("phase") == "running":
+                seen.append((data["bench_time_s"] * len(made.channels), memory_MB(pid)))
+
+        def enough() -> str:
+            return "enough" if seen and seen[-1][0] > wanted else ""
+
+        sealed = session.run_study(made.study, "rig", report=look, should_stop=enough)
+        at_end = memory_MB(pid)
+    tenth = next(memory for count, memory in seen if count >= 0.1 * wanted)
+    yield Line(f"soak of {seen[-1][0] / 1e6:.1f} million samples: memory",
+               f"{tenth:.0f} to {seen[-1][1]:.0f} MB, {at_end:.0f} MB after sealing {len(sealed)}",
+               "flat: within 20 MB", seen[-1][1] - tenth < 20.0)  # fmt: skip
