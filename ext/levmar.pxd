@@ -176,7 +176,10 @@ cdef inline double steepness(
 
 
 cdef inline Outcome levmar(const Problem* problem, double* p) noexcept nogil:
-    """Fit from `p`, which is moved into its bounds first and holds the optimum after."""
+    """Fit from `p`, which is moved into its bounds first and holds the optimum after.
+
+    The Jacobian that is left is that of the last trial: evaluate again for that of the optimum.
+    """
     cdef double hessian[MOST * MOST]
     cdef double gradient[MOST]
     cdef double step[MOST]
@@ -187,7 +190,7 @@ cdef inline Outcome levmar(const Problem* problem, double* p) noexcept nogil:
     cdef int n = problem.parameters
     cdef int i, k
     cdef Py_ssize_t row
-    cdef bint fresh = True
+    cdef bint fresh = True, hopeful = True
     cdef Outcome outcome
     outcome.status = OUT_OF_STEPS
     for i in range(n):
@@ -226,17 +229,23 @@ cdef inline Outcome levmar(const Problem* problem, double* p) noexcept nogil:
             predicted -= gradient[i] * step[i]
             for k in range(n):
                 predicted -= 0.5 * step[i] * hessian[i * MOST + k] * step[k]
-        problem.model(problem.data, moved, problem.trial, NULL)
+        # after a step that helped the next one likely does: its derivatives come along; until then
+        # the normal equations are all that is needed of the last ones
+        problem.model(problem.data, moved, problem.trial, problem.jacobian if hopeful else NULL)
         cost = half_square(problem.trial, problem.rows)
         gain = (outcome.cost - cost) / predicted if predicted > 0.0 else -1.0
         if isfinite(cost) and gain > 1e-4:
             gain = 2.0 * gain - 1.0
-            damping *= max(1.0 / 3.0, 1.0 - gain * gain * gain)
+            damping *= max(0.1, 1.0 - gain * gain * gain)
             growth = 2.0
             for i in range(n):
                 p[i] = moved[i]
-            problem.model(problem.data, p, problem.residual, problem.jacobian)
-            fresh = True
+            if hopeful:
+                for row in range(problem.rows):
+                    problem.residual[row] = problem.trial[row]
+            else:
+                problem.model(problem.data, p, problem.residual, problem.jacobian)
+            fresh = hopeful = True
             if outcome.cost - cost <= problem.tolerance * outcome.cost and (
                 predicted <= problem.tolerance * outcome.cost
             ):
@@ -249,6 +258,7 @@ cdef inline Outcome levmar(const Problem* problem, double* p) noexcept nogil:
             if 0.0 <= predicted <= 1e-15 * outcome.cost or size <= 1e-24 * length:
                 outcome.status = STEP
                 return outcome
+            hopeful = False
             damping *= growth
             growth *= 2.0
     return outcome
