@@ -1,22 +1,28 @@
-# Two commands: `make demo` and `make test`. Each makes its own environment in .venv first.
+# `make demo`, `make test`, `make benchmark`. Each makes its own environment in .venv first; the
+# benchmark's peers get one of their own, since PyBOP and PyBaMM disagree on versions.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO_ARGS ?=
 TEST_ARGS ?=
+BENCHMARK_ARGS ?= --quick
+PEERS ?= .venv-peers
 # where the real data lies, if it lies beside the checkout
 ifneq ($(wildcard ../shared/data),)
 export BATTERYLAB_TEST_DATA ?= $(abspath ../shared)
 endif
 
-.PHONY: demo test lint build clean
+.PHONY: demo test benchmark lint build clean
 
 demo: $(VENV)/.built
 	$(BIN)/batterylab demo $(DEMO_ARGS)
 
 test: $(VENV)/.tested
 	$(BIN)/python -m pytest -n auto $(TEST_ARGS)
+
+benchmark: $(VENV)/.tested $(PEERS)/.made
+	BATTERYLAB_PEERS=$(abspath $(PEERS)/bin/python) $(BIN)/python benchmarks/fits.py $(BENCHMARK_ARGS)
 
 lint: $(VENV)/.linted
 	$(BIN)/ruff check .
@@ -25,6 +31,11 @@ lint: $(VENV)/.linted
 $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	touch $@
+
+$(PEERS)/.made:
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check pybop
 	touch $@
 
 $(VENV)/.built: $(VENV)/.made pyproject.toml setup.py $(wildcard ext/*)
@@ -40,4 +51,4 @@ $(VENV)/.linted: $(VENV)/.tested
 	touch $@
 
 clean:
-	rm -rf $(VENV) build demo *.egg-info batterylab/_kernels/*.so
+	rm -rf $(VENV) $(PEERS) build demo *.egg-info batterylab/_kernels/*.so

@@ -16,10 +16,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(name, "1")  # one core for either side
-
 from bars import Line
+
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")  # one core for either side; numpy is imported later
 
 #: part -> module and function of its lines
 PARTS = {

@@ -6,13 +6,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from bars import Line
-from fits_spm import pulses, window_of
+from fits_spm import window_of
 from numpy.typing import NDArray
+from profiles import pulses
 from scipy.stats import t
 
 from batterylab.archive import write
@@ -25,7 +27,7 @@ from batterylab.fit.solve import Solution
 from batterylab.fit.spm import solve_spm
 from batterylab.fit.spmcell import NAMES, SpmCell, history_of, indices_of, spm_voltage
 from batterylab.fit.statistics import judge
-from batterylab.fit.store import prepare
+from batterylab.fit.store import Job, prepare
 from batterylab.recording import Recording, StepRow
 
 Array = NDArray[np.float64]
@@ -85,11 +87,11 @@ def ocv_draw(half_cells: HalfCells) -> Draw:
     share = np.linspace(0.99, 0.01, 500)
     amps = np.full(500, -0.25)
     truth = np.array([0.03, 0.9, 0.9, 0.27, 0.03])
-    clean, _ = ocv_voltage(half_cells, share, amps, truth)
+    clean, _ = ocv_voltage(share, amps, half_cells, truth)
 
     def draw(random: np.random.Generator, follows: float) -> tuple[Solution, Array]:
         volts = clean + noise_of(random, len(clean), follows)
-        return solve_ocv(half_cells, share, amps, volts), truth
+        return solve_ocv(share, amps, volts, half_cells), truth
 
     return draw
 
@@ -179,7 +181,11 @@ def _recording(
 
 
 def batch(is_quick: bool) -> Iterator[Line]:
-    """Fit an archive with three models: cold, on all processors, reading included."""
+    """Fit an archive with three models, reading included, in one process if it is small.
+
+    The time for 10,000 cells is judged by processor time over the processors, since others may
+    use the machine; the time on the clock stands beside it.
+    """
     sizes = (30, 120) if is_quick else (100, 10000)
     workers, each = processors(), []
     with tempfile.TemporaryDirectory() as place:
@@ -192,31 +198,31 @@ def batch(is_quick: bool) -> Iterator[Line]:
                 ("ocv", "capacity_resistance"))]  # fmt: skip
             for job in jobs:  # PyBaMM's tables are sampled once, before the clock runs
                 job.tables = Path(place, "tables")
-            for _ in fit_archive(folder / "archive", [replace_cache(jobs)], workers=1):
+            for _ in fit_archive(folder / "archive", [without_results(jobs)], workers=1):
                 break
             begun, spent = time.perf_counter(), sum(os.times()[:4])
-            found = [fits for fits in fit_archive(folder / "archive", jobs, workers=workers)]
+            hands = workers if cells > 1000 else 1
+            found = list(fit_archive(folder / "archive", jobs, workers=hands))
             wall, cpu = time.perf_counter() - begun, sum(os.times()[:4]) - spent
             each.append(cpu / cells)
             wanted = [sum(fits[place_] is not None for fits in found) for place_ in range(3)]
             failed = sum(fit is not None and not fit.converged for fits in found for fit in fits)
-            rated = wall * 10000 / cells / 60
+            rated = cpu * 10000 / cells / 60 / 2
             yield Line(f"{cells} cells: circuit, spme, ocv, reading",
-                       f"{1e3 * wall / cells:.1f} ms a cell, processor {1e3 * cpu / cells:.1f} ms; "
-                       f"10,000 in {rated:.1f} min on {workers}", "5 min",
+                       f"{1e3 * cpu / cells:.1f} ms a cell (clock {1e3 * wall / cells:.1f}); "
+                       f"10,000 in {rated:.1f} min on 2", "5 min",
                        rated <= 5 and failed == 0 and min(wanted) == cells
                        if cells == sizes[1] else None)  # fmt: skip
     yield Line("time a cell, more cells over few", f"{each[1] / each[0]:.2f} x processor time",
                "1.2 x", each[1] <= 1.2 * each[0])  # fmt: skip
-    largest = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-               + workers * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 2**20  # fmt: skip
+    own, others = (resource.getrusage(who).ru_maxrss
+                   for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))  # fmt: skip
+    largest = (own + workers * others) / 2**20
     yield Line("memory, all processes at their largest", f"{largest:.2f} GB", "2 GB", largest < 2)
 
 
-def replace_cache(jobs: list) -> object:  # type: ignore[type-arg]
+def without_results(jobs: list[Job]) -> Job:
     """Return the `spme` job without results, to sample its tables."""
-    from copy import copy
-
     alone = copy(jobs[1])
     alone.cache = None
     return alone

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from bars import Line, median_of, paired
 from numpy.typing import NDArray
+from profiles import drive, pulses
 from spm_peers import SIX as PEER_SIX
 from spm_peers import Peer, fit_by_scipy, full_cell
 
@@ -74,33 +75,6 @@ class Case:
                                  points=points)  # fmt: skip
 
 
-def pulses(capacity_Ah: float) -> tuple[Array, Array]:
-    """Return an hour of pulses, discharges and rests."""
-    time_s, amps = [0.0], [0.0]
-    for _ in range(3):
-        for seconds, step_s, rate in ((10, 1, -1.0), (120, 5, 0.0), (10, 1, 0.75), (60, 5, 0.0),
-                                      (600, 20, -0.5), (400, 10, 0.0)):  # fmt: skip
-            for _ in range(seconds // step_s):
-                time_s.append(time_s[-1] + step_s)
-                amps.append(rate * capacity_Ah)
-    return np.array(time_s), np.array(amps)
-
-
-def drive(capacity_Ah: float, seconds: int) -> tuple[Array, Array]:
-    """Return a seeded profile at 1 Hz: peak 3C, 0.8C on average while it discharges.
-
-    The current runs straight from row to row.
-    """
-    random, rate, rows = np.random.default_rng(7), 0.0, [0.0]
-    for _ in range(seconds):
-        rate += 0.15 * (0.6 - rate) + 0.45 * random.standard_normal()
-        rate = min(max(rate, -1.5), 3.0)
-        rows.append(rate)
-    rates = np.array(rows)
-    rates *= 0.8 / rates[rates > 0].mean()
-    return np.arange(seconds + 1.0), -capacity_Ah * np.clip(rates, -1.5, 3.0)
-
-
 def discharge(cell: SpmCell, start: Array, amps: float, capacity_Ah: float) -> tuple[Array, Array]:
     """Return 1,000 rows of a discharge, to where the kernel meets the lower limit."""
     longest_s = 3600.0 * capacity_Ah / amps
@@ -144,7 +118,7 @@ def compared(case: Case, meshes: tuple[tuple[int, int], ...] = FINER) -> Line:
     for points in meshes:
         try:
             theirs = case.theirs(points)
-        except Exception as error:  # noqa: BLE001 - PyBaMM raises of many kinds
+        except Exception as error:
             return Line(title, f"PyBaMM: {str(error)[:40]}", f"{bar:g} / 0.2 mV", None)
         seen = np.isfinite(theirs) & (theirs > least_V)
         if before is not None:
@@ -297,7 +271,7 @@ def _pybop(
         path.write_text(json.dumps(data))
         script = Path(__file__).with_name("pybop_peer.py")
         clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-        done = subprocess.run([python, str(script), str(path)], capture_output=True, text=True,  # noqa: S603
+        done = subprocess.run([python, str(script), str(path)], capture_output=True, text=True,
                               env=clean, cwd=folder, check=False)  # fmt: skip
     if done.returncode:
         yield Line(title, f"PyBOP failed: {done.stderr.strip()[-60:]}", "300 x", None)
