@@ -86,6 +86,51 @@ def test_both_engines_agree_to_2_mV_and_a_thousandth(tmp_path, parameter_set, de
     assert np.ptp(ours.columns["voltage_V"]) > 1.0
 
 
+OTHER_MODES = HEAD + """\
+chamber: {temperature: 25 degC, within: 2 degC}
+steps:
+  - charge: {power: 15 W, for: 10 min}
+  - discharge: {resistance: 1 Ohm, for: 5 min}
+  - hold: {voltage: 3.9 V, limit: C/2, for: 10 min}
+  - profile: {points: [[30 s, -1C], [20 s, 0.5C]], times: 3}
+  - rest: {for: 10 min}
+  - soak: {temperature: 35 degC, for: 10 min}
+  - measure: {what: ocv, as: relaxed, at_most: 10 s}
+  - discharge: {power: 10 W, until: 3.5 V, at_most: 2 h}
+record: {every: 1 s}
+"""
+
+
+def test_both_engines_agree_on_power_load_hold_profile_and_soak(tmp_path):
+    plan = resolved(tmp_path, OTHER_MODES)
+    ours, theirs = (simulate(plan, engine=engine) for engine in ("own", "pybamm"))
+    assert ours.provenance["ended"] == theirs.provenance["ended"] == "complete"
+    assert [s.ended_by for s in ours.steps] == [s.ended_by for s in theirs.steps]
+    for a, b in zip(ours.steps, theirs.steps, strict=True):
+        assert moved_Ah(ours, a) == pytest.approx(moved_Ah(theirs, b), rel=1e-3, abs=1e-5), a.label
+        rows = ours.columns["voltage_V"][a.last_row], theirs.columns["voltage_V"][b.last_row]
+        assert rows[0] == pytest.approx(rows[1], abs=2e-3), a.label
+    assert ours.columns["temperature_degC"][-1] > 33
+    first, second = (r.provenance["readings"][0]["voltage_V"] for r in (ours, theirs))
+    assert first == pytest.approx(second, abs=1e-3)
+
+
+def test_a_spectrum_is_that_of_pybamms_eis_simulation(tmp_path):
+    text = HEAD + (
+        "chamber: {temperature: 25 degC, within: 2 degC}\nsteps:\n  - rest: {for: 1 min}\n"
+        "  - measure: {what: eis, from: 1 kHz, to: 100 mHz, points_per_decade: 2, as: z}\n"
+    )
+    both = [simulate(resolved(tmp_path, text), engine=e, soc=0.5) for e in ("own", "pybamm")]
+    spectra = []
+    for recording in both:
+        rows = np.isfinite(recording.columns["frequency_Hz"])
+        assert rows.sum() == 9
+        assert np.all(recording.columns["step_index"][rows] == 1)
+        spectra.append(recording.columns["impedance_real_ohm"][rows]
+                       + 1j * recording.columns["impedance_imaginary_ohm"][rows])  # fmt: skip
+    assert np.abs(spectra[0] - spectra[1]).max() < 5e-3 * np.abs(spectra[1]).max()
+
+
 def test_a_simulation_is_a_recording_like_any_other(tmp_path):
     recording = simulate(resolved(tmp_path, EVERYTHING), serial="T-1")
     again = read(write(recording, tmp_path / "archive"))
