@@ -36,10 +36,14 @@ WINDOWS = (
     np.array([0.0, 0.01, 0.03, 0.06, 0.1, 0.2]), np.arange(0.55, 1.001, 0.05),
     np.arange(0.6, 1.001, 0.05), np.arange(0.0, 0.501, 0.05),
 )  # fmt: skip
-SCREEN_ROWS = 48
-#: of the optimiser on those rows, and how near an optimum must come to the best to be tried on
-#: all rows: within this in each stoichiometry it is the same, above this multiple of the cost out
-SIFT_STEPS, SIFT_TOLERANCE, SAME, CLOSE = 60, 1e-3, 0.005, 1.5
+SCREEN_ROWS = 60
+#: of the largest overvoltage that is looked at before the optimiser begins
+SCREEN_SHARE = 0.4
+#: of the optimiser on those rows: all starts roughly, then the best of them to the end
+SIFT_STEPS, SIFTS = 60, ((0, 1e-3), (4, 1e-8))
+#: an optimum within this in each stoichiometry is the same, and one of more than this multiple
+#: of the best cost is not tried on all rows
+SAME, CLOSE = 0.005, 1.5
 #: the overvoltage of a slow step lies below this
 MOST_OVERVOLTAGE_V = 0.5
 LEAST_ROWS = 30
@@ -158,14 +162,17 @@ def _sifted(
     """Fit every start to few of the rows; return the best optima as starts for all rows."""
     rows = _some(len(share))
     f, i, u = (np.ascontiguousarray(values[rows]) for values in (share, amps, volts))
-    count = len(starts)
     low, high = np.array(lower), np.array(upper)
-    found, costs = np.empty((count, len(NAMES))), np.empty(count)
-    _ocv.fit_each(
-        f, i, u, half_cells.negative_V, half_cells.positive_V, half_cells.first, half_cells.step,
-        np.ascontiguousarray(starts), low, high, found, costs, np.empty(len(rows)),
-        np.empty(len(rows)), np.empty((len(rows), len(NAMES))), SIFT_STEPS, SIFT_TOLERANCE,
-    )  # fmt: skip
+    found, costs = np.ascontiguousarray(starts), np.empty(len(starts))
+    work = np.empty(len(rows)), np.empty(len(rows)), np.empty((len(rows), len(NAMES)))
+    for keep, tolerance in SIFTS:
+        best = np.argsort(costs, kind="stable")[:keep] if keep else slice(None)
+        begin = np.ascontiguousarray(found[best])
+        found, costs = np.empty(begin.shape), np.empty(len(begin))
+        _ocv.fit_each(
+            f, i, u, half_cells.negative_V, half_cells.positive_V, half_cells.first,
+            half_cells.step, begin, low, high, found, costs, *work, SIFT_STEPS, tolerance,
+        )  # fmt: skip
     best = np.argsort(costs, kind="stable")
     kept = [found[best[0]]]
     for place in best[1:]:
@@ -197,7 +204,7 @@ def _screened(
     gap = u_p - volts[rows]
     # offset d, the overvoltage, is the mean difference, kept to the sign of the current
     offset = u_n.mean(axis=1)[:, None] - gap.mean(axis=1)[None, :]
-    most = most_ohm * mean_A
+    most = SCREEN_SHARE * most_ohm * mean_A
     offset = np.clip(offset, min(0.0, most), max(0.0, most))
     centred_n = np.einsum("ij,ij->i", u_n, u_n)[:, None]
     centred_p = np.einsum("ij,ij->i", gap, gap)[None, :]
