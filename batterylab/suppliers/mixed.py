@@ -483,6 +483,8 @@ def _crossing(
 ) -> float:
     """Return where a function that is `below` zero inside and `above` it outside crosses it."""
     known = {inside: below, outside: above}
+    if not below < 0.0 < above:  # as flat as rounding: nothing to find
+        return inside
 
     def once(sd: float) -> float:
         if sd not in known:

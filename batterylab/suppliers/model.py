@@ -33,7 +33,7 @@ def model_of(main: Sequence[Reading], gauge: Sequence[Reading]) -> MixedModel | 
     """
     lots = {reading.serial: (reading.supplier, reading.lot) for reading in main}
     known = [*main, *(reading for reading in gauge if reading.serial in lots)]
-    if len(known) < 4 or not np.ptp([reading.value for reading in known]) > 0:
+    if len(known) < 4 or not _varies(known, lots):
         return None
     of_lot = ["\0".join(lots[reading.serial]) for reading in known]
     factors: dict[str, list[str]] = {}
@@ -49,6 +49,15 @@ def model_of(main: Sequence[Reading], gauge: Sequence[Reading]) -> MixedModel | 
                           _fixed(known, len(main), lots))  # fmt: skip
     except BatterylabError:
         return None
+
+
+def _varies(known: Sequence[Reading], lots: dict[str, tuple[str, str]]) -> bool:
+    """Return whether values differ within a supplier by more than rounding."""
+    groups: dict[str, list[float]] = {}
+    for reading in known:
+        groups.setdefault(lots[reading.serial][0], []).append(reading.value)
+    largest = max(abs(reading.value) for reading in known)
+    return any(float(np.ptp(values)) > 1e-9 * largest for values in groups.values())
 
 
 def _can_be_told(name: str, levels: Sequence[str]) -> bool:

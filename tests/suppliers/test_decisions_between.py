@@ -146,6 +146,8 @@ def test_equal_values_and_single_cells_give_no_silent_number(study):
     card = scorecard(study, frame(equal)).to_dict()
     assert card["decision"]["Alpha"]["verdict"] == "CONDITIONAL"
     assert card["features"]["capacity_Ah"]["suppliers"]["Alpha"]["sd_cell_interval"] is None
+    each = [{**r, "value": 5.2 if r["supplier"] == "Alpha" else 5.1} for r in drawn_rows()]
+    assert scorecard(study, frame(each)).to_dict()["features"]["capacity_Ah"]["components"] is None
     single = scorecard(study, frame([row("S1", 5.2), row("S2", 5.1, supplier="Beta", lot="B1")]))
     assert set(single.verdicts.values()) == {"NOT ENOUGH DATA"}
 
