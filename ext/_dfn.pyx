@@ -10,7 +10,7 @@ temperature is given row by row. A row's current has flowed since the row before
 """
 
 from libc.math cimport NAN, fabs, isfinite, pow, sqrt
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from dfn_cell cimport (
@@ -19,8 +19,8 @@ from dfn_cell cimport (
     Electrode,
 )
 from dfn_path cimport (
-    Plan, Points, State, accept, drop_state, grow_points, guessed_volts, make_state, relax,
-    try_step, weights_of,
+    Plan, Points, State, accept, drop_state, grow_points, guessed_volts, keep_step, make_state,
+    relax, try_step, weights_of,
 )
 from diffusion cimport MOST_P
 from levmar cimport NOT_FINITE, Outcome, Problem, best_of
@@ -60,19 +60,6 @@ cdef double between(
     if not right > left or t >= right:
         return column[at[0] + 1]
     return column[at[0]] + (column[at[0] + 1] - column[at[0]]) * (t - left) / (right - left)
-
-
-cdef bint keep_step(Plan* plan, double t) noexcept nogil:
-    cdef double* more
-    if plan.used >= plan.room:
-        more = <double*>realloc(plan.t, (2 * plan.room + 256) * sizeof(double))
-        if more == NULL:
-            return False
-        plan.t = more
-        plan.room = 2 * plan.room + 256
-    plan.t[plan.used] = t
-    plan.used += 1
-    return True
 
 
 cdef double next_end(

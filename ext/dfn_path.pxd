@@ -377,6 +377,20 @@ cdef inline bint grow_points(Points* p) noexcept nogil:
     return True
 
 
+cdef inline bint keep_step(Plan* plan, double t) noexcept nogil:
+    """Write a step's end down; False without memory."""
+    cdef double* more
+    if plan.used >= plan.room:
+        more = <double*>realloc(plan.t, (2 * plan.room + 256) * sizeof(double))
+        if more == NULL:
+            return False
+        plan.t = more
+        plan.room = 2 * plan.room + 256
+    plan.t[plan.used] = t
+    plan.used += 1
+    return True
+
+
 cdef inline int weights_of(
     const Points* p, double s, Py_ssize_t* near, double* w
 ) noexcept nogil:
