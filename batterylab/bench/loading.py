@@ -166,7 +166,7 @@ class Loader:
         """
         check_free(self.study, serial, channel)
         place = self.bench.channel(channel)
-        data: dict[str, Any] = {"serial": serial, "channel": place.name}
+        data: dict[str, Any] = {"serial": serial, "channel": place.name, "block": place.block}
         if self.meter is not None and is_checked:
             self.hands.probe(serial)
             reading = self.meter.read()

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any
 
 from batterylab import __version__
-from batterylab.errors import BatterylabError
 from batterylab.study import Limit, Study
 from batterylab.suppliers import between, entries, physical
 from batterylab.suppliers.acceptance import FEATURE, judge, rule_rows
@@ -299,16 +298,9 @@ class Scoring:
 
     @cached_property
     def _positions(self) -> dict[str, str]:
-        """The block (module and shelf) of each channel, where there is a bench file."""
-        if not self.study.bench_path.exists():
-            return {}
-        from batterylab.bench.benchfile import BenchFile
-
-        try:
-            file = BenchFile.open(self.study.bench_path, self.study.cell_type)
-        except BatterylabError:
-            return {}
-        return {entry.name: entry.block for entry in file.channels.values()}
+        """The block (module and shelf) of each channel, as the log has it from loading."""
+        loads = (entry["data"] for entry in self.study.log.entries("load"))
+        return {load["channel"]: load["block"] for load in loads if "block" in load}
 
     def _pack(self) -> dict[str, Any] | None:
         pack = self.study.definition.pack
