@@ -67,7 +67,7 @@ def list_(study: Path | None, as_json: bool) -> None:
                    for n, f in found.items()])  # fmt: skip
         return
     for name, file in found.items():
-        click.echo(f"{name:<24} {file.description}")
+        click.echo(f"{name:<28} {file.description}")
 
 
 @protocol.command()
