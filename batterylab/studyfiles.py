@@ -28,14 +28,14 @@ protocols: [{protocols}]   # `batterylab protocol list`
 
 limits:                           # decision_rule: simple | guarded acceptance | guarded rejection
   - {{feature: capacity_Ah, lower: 4.95 Ah, upper: 5.45 Ah, decision_rule: simple}}
-  - {{feature: dcir_10s_mOhm, upper: 45 mOhm}}
+  - {{feature: dcir_10s_mOhm, upper: {resistance}}}
 rules: [gbt_31486_2024]           # acceptance rules of standards
 
 equivalence:                      # the largest difference between suppliers of no account
   - {{feature: capacity_Ah, margin: 0.5 %}}
 weights:                          # for the weighted score: worth 0 at worst, 1 at best
   - {{feature: capacity_Ah, weight: 2, worst: 4.95 Ah, best: 5.25 Ah}}
-  - {{feature: dcir_10s_mOhm, weight: 1, worst: 45 mOhm, best: 25 mOhm}}
+  - {{feature: dcir_10s_mOhm, weight: 1, worst: {resistance}, best: 25 mOhm}}
 costs: {{currency: EUR, cells: 100000, bad_cell_accepted: 40, good_cell_refused: 4, per_Wh: 0.1}}
 temperature: {{at: 25 degC, within: 5 degC, otherwise: list}}   # of the cell in the capacity test
 
@@ -221,6 +221,7 @@ def write_study(
                 f"  - {{name: {name}, lots: [{', '.join(lots)}]}}" for name, lots in names.items()
             ),
             protocols=", ".join(protocols),
+            resistance="55 mOhm" if "gentle_check" in protocols else "45 mOhm",
         ),
         "bench.yaml": layout.format(poll_s=poll_s, **(ports or usual)),
         "simulation.yaml": SIMULATION.format(seed=seed, suppliers=_offsets(list(names))),
