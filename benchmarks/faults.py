@@ -32,6 +32,7 @@ PARTS: dict[str, Part] = {
     "faults": faults_injected.in_a_run,
     "virtual": faults_speed.virtual_time,
     "real": faults_speed.real_time,
+    "fast": faults_speed.fast,
     "soak": faults_speed.soak,
 }
 

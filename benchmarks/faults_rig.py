@@ -169,6 +169,10 @@ class Rig:
         """Say whether no current flows anywhere."""
         return all(abs(amps) < SAFE_A for amps in self.flows().values())
 
+    def all_flow(self) -> bool:
+        """Say whether every channel carries current."""
+        return all(abs(amps) > 0.1 for amps in self.flows().values())
+
     def fault(self, instrument: str, kind: str, **more: Any) -> None:
         """Let an instrument fail."""
         self.control.ask("fault", instrument=instrument, kind=kind, **more)
@@ -191,14 +195,14 @@ class Rig:
             If the run ends before.
         """
 
-        def all_flow() -> bool:
-            if all(abs(a) > 0.1 for a in self.flows().values()):
+        def flows_or_ended() -> bool:
+            if self.all_flow():
                 return True
             if not run.is_running(self.study):
                 raise RuntimeError(f"the run ended: {self.told()}")
             return False
 
-        wait_for(all_flow, seconds, self.told)
+        wait_for(flows_or_ended, seconds, self.told)
 
     def told(self) -> str:
         """Return what the runner said last."""

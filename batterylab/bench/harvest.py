@@ -16,16 +16,32 @@ from batterylab.recording import Recording, StepRow
 from batterylab.study import Study
 from batterylab.studylog import utc_text
 
+#: a journal's channels are sealed in groups of so many rows (176 MB), or one by one
+ROWS_AT_ONCE = 2_000_000
+
 
 def recordings(content: JournalContent) -> Iterator[tuple[Recording, str]]:
     """Yield each channel's recording, and why it was stopped; empty if it was not.
 
     Channels without a single row give none.
     """
-    for index, channel in enumerate(content.head.get("channels", [])):
-        rows = content.rows[content.rows[:, 0] == index]
-        if len(rows):
-            yield _recording(content, index, channel, rows)
+    channels = content.head.get("channels", [])
+    for group in _groups(content.row_counts[: len(channels)]):
+        rows = content.channel_rows(group)
+        for index in group:
+            yield _recording(content, index, channels[index], rows[rows[:, 0] == index])
+
+
+def _groups(counts: Any) -> Iterator[list[int]]:
+    """Yield the channels that have rows, as many at once as the memory shall hold."""
+    group: list[int] = []
+    for index in np.flatnonzero(counts).tolist():
+        if group and counts[[*group, index]].sum() > ROWS_AT_ONCE:
+            yield group
+            group = []
+        group.append(index)
+    if group:
+        yield group
 
 
 def _recording(

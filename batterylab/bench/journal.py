@@ -7,11 +7,14 @@ that ends in the middle of a frame, as after a power cut, is read up to there.
 
 import contextlib
 import json
+import mmap
 import os
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +34,8 @@ SYNC_EVERY_s = 1.0
 #: longest that a disk may need, in s
 DISK_s = 10.0
 LARGEST = 1 << 28
+#: rows are read so many bytes at a time
+CHUNK_bytes = 1 << 22
 
 #: columns of a row, all doubles
 ROW = (
@@ -148,14 +153,17 @@ class Journal:
 class JournalContent:
     """What a journal holds.
 
+    The file is mapped, not read: a run of weeks may be larger than the memory. `channel_rows`
+    gives the rows of some channels, so that recordings are made a few channels at a time.
+
     Attributes
     ----------
     head : dict
         The run; empty if the file ends before it, as after a power cut at the very start.
     events : list of dict
         In order; each has ``channel`` and ``what``.
-    rows : ndarray, shape (n, 11)
-        Columns as in `ROW`.
+    row_counts : ndarray of int
+        How many rows each channel has, by its index.
     whole_bytes : int
         Up to where the file is whole.
     is_whole : bool
@@ -165,31 +173,59 @@ class JournalContent:
     def __init__(self, path: Path) -> None:
         self.head: dict[str, Any] = {}
         self.events: list[dict[str, Any]] = []
+        self.row_counts = np.zeros(0, np.int64)
         self.is_whole = True
         self.whole_bytes = 0
-        blocks: list[NDArray[np.float64]] = []
-        for kind, content in self._frames(path):
+        self._data = memoryview(_mapped(path))
+        #: where each block of rows begins, and its length in bytes
+        self._blocks = array("Q")
+        for kind, at, length in self._frames(path):
             if kind == b"H":
-                self.head = json.loads(content)
+                self.head = json.loads(bytes(self._data[at : at + length]))
             elif kind == b"E":
-                self.events.append(json.loads(content))
+                self.events.append(json.loads(bytes(self._data[at : at + length])))
             elif kind == b"R":
-                blocks.append(np.frombuffer(content, "<f8").reshape(-1, len(ROW)))
-        self.rows = np.concatenate(blocks) if blocks else np.zeros((0, len(ROW)))
-        if not (self.head or self.events or blocks):
+                self._blocks.extend((at, length))
+        if not (self.head or self.events or self._blocks):
             self.is_whole = False  # cut short before its head
         elif self.head.get("schema") != SCHEMA:
             raise BatterylabError(f"{path}: not a journal of this version ({SCHEMA})")
+        for rows in self._chunks():
+            counts = np.bincount(rows[:, 0].astype(np.int64), minlength=len(self.row_counts))
+            counts[: len(self.row_counts)] += self.row_counts
+            self.row_counts = counts
 
-    def _frames(self, path: Path) -> Iterator[tuple[bytes, bytes]]:
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise EnvironmentFailedError(f"{path}: cannot be read: {error.strerror}") from None
-        if len(data) < len(MAGIC) and MAGIC.startswith(data):
+    @cached_property
+    def rows(self) -> NDArray[np.float64]:
+        """All rows at once, in order, shape (n, 11); columns as in `ROW`."""
+        return np.concatenate([np.zeros((0, len(ROW))), *self._chunks()])
+
+    def channel_rows(self, indices: Sequence[int]) -> NDArray[np.float64]:
+        """Return the rows of some channels, in order, shape (n, 11); columns as in `ROW`."""
+        chosen = [rows[np.isin(rows[:, 0], indices)] for rows in self._chunks()]
+        return np.concatenate([np.zeros((0, len(ROW))), *chosen])
+
+    def _chunks(self) -> Iterator[NDArray[np.float64]]:
+        """Yield all rows, some blocks at a time."""
+        blocks: list[NDArray[np.float64]] = []
+        size = 0
+        for at, length in zip(self._blocks[::2], self._blocks[1::2], strict=True):
+            blocks.append(np.frombuffer(self._data[at : at + length], "<f8").reshape(-1, len(ROW)))
+            size += length
+            if size >= CHUNK_bytes:
+                yield np.concatenate(blocks)
+                blocks, size = [], 0
+        if blocks:
+            yield np.concatenate(blocks)
+
+    def _frames(self, path: Path) -> Iterator[tuple[bytes, int, int]]:
+        """Yield each whole frame's kind, and where its content begins and how long it is."""
+        data = self._data
+        magic = bytes(data[: len(MAGIC)])
+        if len(data) < len(MAGIC) and MAGIC.startswith(magic):
             self.is_whole = False
             return
-        if not data.startswith(MAGIC):
+        if magic != MAGIC:
             raise BatterylabError(f"{path}: not a journal", hint=f"it begins with {MAGIC!r}")
         at = self.whole_bytes = len(MAGIC)
         while at < len(data):
@@ -197,11 +233,22 @@ class JournalContent:
                 self.is_whole = False
                 return
             length, crc, kind = _HEAD.unpack_from(data, at)
-            content = data[at + _HEAD.size : at + _HEAD.size + length]
-            is_damaged = length > LARGEST or len(content) != length
-            if is_damaged or zlib.crc32(kind + content) != crc:
+            at += _HEAD.size
+            is_damaged = length > LARGEST or at + length > len(data)
+            if is_damaged or zlib.crc32(data[at : at + length], zlib.crc32(kind)) != crc:
                 self.is_whole = False
                 return
-            yield kind, content
-            at += _HEAD.size + length
+            yield kind, at, length
+            at += length
             self.whole_bytes = at
+
+
+def _mapped(path: Path) -> mmap.mmap | bytes:
+    """Return a file's bytes without reading them into memory."""
+    try:
+        with path.open("rb") as stream:
+            if not os.fstat(stream.fileno()).st_size:
+                return b""
+            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise EnvironmentFailedError(f"{path}: cannot be read: {error.strerror}") from None

@@ -41,6 +41,8 @@ UNKNOWN_V = 0.25
 #: what the cycler counted may be off by this, absolutely and as a share
 COUNTED_Ah, COUNTED_SHARE = 5e-4, 2e-3
 LONGEST_COAST_s = 60.0
+#: how far the run's clock and the guard's may be apart
+CLOCKS_s = 1.0
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,8 @@ class Return:
         until_s = self.guard.get("unix_s") if self.guard.get("is_safe") else None
         if is_simulated:
             until_s = last[UNIX_TIME]  # its time stands still while nobody asks
+        elif until_s is not None and until_s < last[UNIX_TIME] - CLOCKS_s:
+            until_s = None  # of an earlier interruption
         if until_s is None or until_s - last[UNIX_TIME] > LONGEST_COAST_s:
             self.differences.append(Difference(
                 "capacity", run.entry.name, "nobody wrote when its output went off",

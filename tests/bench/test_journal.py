@@ -3,6 +3,7 @@
 import errno
 import json
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batterylab.bench import journal as module
-from batterylab.bench.harvest import recordings
+from batterylab.bench.harvest import _groups, recordings
 from batterylab.bench.journal import ROW, Journal, JournalContent
 from batterylab.errors import BatterylabError, EnvironmentFailedError
 
@@ -42,6 +43,46 @@ def test_what_is_written_comes_back(tmp_path):
     assert content.head["run"] == "run-0001"
     assert content.events == events
     np.testing.assert_array_equal(content.rows, rows)
+
+
+def test_the_rows_of_some_channels_come_without_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK_bytes", 40 * 8 * len(ROW))
+    path = tmp_path / "run-0001.journal"
+    journal = Journal(path, {"channels": []})
+    random = np.random.default_rng(1)
+    blocks = []
+    for _ in range(50):
+        blocks.append(rows_of(int(random.integers(1, 30)), 1e4 * len(blocks)))
+        blocks[-1][:, 0] = random.integers(0, 7, len(blocks[-1]))
+        journal.rows(blocks[-1])
+    journal.close()
+    rows = np.concatenate(blocks)
+    content = JournalContent(path)
+    assert content.row_counts.tolist() == np.bincount(rows[:, 0].astype(int)).tolist()
+    for chosen in ([3], [0, 6], [2, 4, 5], [9], []):
+        wanted = rows[np.isin(rows[:, 0], chosen)]
+        np.testing.assert_array_equal(content.channel_rows(chosen), wanted)
+
+
+def test_channels_are_sealed_in_groups_and_none_is_left_out():
+    counts = np.array([5, 0, 1_999_990, 5, 6, 3_000_000, 1, 0])
+    assert list(_groups(counts)) == [[0, 2, 3], [4], [5], [6]]
+
+
+def test_a_journal_is_not_taken_into_memory(tmp_path):
+    path = tmp_path / "run-0001.journal"
+    journal = Journal(path, {"channels": []})
+    block = rows_of(20_000)
+    for k in range(20):
+        block[:, 0] = k
+        journal.rows(block)
+    journal.close()
+    tracemalloc.start()
+    content = JournalContent(path)
+    assert len(content.channel_rows([7])) == len(block)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 0.6 * path.stat().st_size
 
 
 def test_a_file_cut_at_any_byte_is_a_readable_beginning(tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,8 +19,9 @@ from small_bench import (
 )
 
 from batterylab.bench import process as run
-from batterylab.bench.journal import JournalContent
+from batterylab.bench.journal import ROW, JournalContent
 from batterylab.bench.process import is_running, run_here, start_detached, status_of
+from batterylab.bench.resume import Return
 from batterylab.bench.runner import Runner
 from batterylab.bench.session import interrupted_runs, journals, resume_study, run_study
 from batterylab.errors import EnvironmentFailedError, NotMetError, PausedError
@@ -211,6 +213,23 @@ def paused(bench_of):
     with pytest.raises(PausedError):
         run_study(bench.study, "ann", **pause_at(300))
     return bench
+
+
+@pytest.mark.parametrize(("wrote_s", "is_proven"), [(2.0, True), (-0.5, True), (-300.0, False)])
+def test_a_guard_that_acted_before_the_last_sample_proves_nothing(wrote_s, is_proven):
+    """Its word is of an earlier interruption: when the output went off now, nobody wrote."""
+    last = np.zeros(len(ROW))
+    last[ROW.index("unix_time_s")], last[ROW.index("current_A")] = 1e9, 3.6
+    content = SimpleNamespace(events=[], head={"provenance": {}})
+    back = Return(SimpleNamespace(content=content), {"is_safe": True, "unix_s": 1e9 + wrote_s})
+    running = SimpleNamespace(moved_Ah=[0.5], starts_s=[1e9 - 60.0])
+    frame = SimpleNamespace(
+        members=[(0, SimpleNamespace(running=running, entry=SimpleNamespace(name="E-1")))],
+        recorder=SimpleNamespace(net_Ah=np.zeros(1), net_Wh=np.zeros(1)),
+    )
+    back._coast(SimpleNamespace(frame=frame), [SimpleNamespace(last=last)])
+    assert [each.check for each in back.differences] == ([] if is_proven else ["capacity"])
+    assert frame.recorder.net_Ah[0] == pytest.approx(1e-3 * max(wrote_s, 0.0))
 
 
 def test_another_cell_in_the_holder_is_refused(bench_of):
