@@ -4,6 +4,7 @@
 ``archive/``, ``results/`` and ``log`` by batterylab.
 """
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,11 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from batterylab.cells import Cell, CellType, check_name, read_cells
 from batterylab.errors import BatterylabError, Problem, ProblemsError
-from batterylab.quantity import parse
+from batterylab.quantity import Percent, parse
+from batterylab.standards import RULES, Rule
 from batterylab.studylog import StudyLog
 from batterylab.yamlfile import YamlDocument, load_yaml, validate
-
-RULES = ("gbt_31486_2024", "gbt_31486_2015")
 
 #: ending of a feature's name -> (quantity as written, factor to the feature's unit)
 FEATURE_UNITS: dict[str, tuple[str, float]] = {
@@ -118,6 +118,37 @@ class Limit(_Part):
                 "\n  hint: swap them"
             )
         return self
+
+
+class RuleUse(_Part):
+    """An acceptance rule of a standard, by name; `at_least` is the study's own limit."""
+
+    rule: str
+    at_least: Percent | None = Field(None, gt=0, le=200)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_name_alone(cls, data: Any) -> Any:
+        return {"rule": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _known(self) -> "RuleUse":
+        if self.rule not in RULES:
+            near = get_close_matches(self.rule, RULES, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(RULES)}"
+            raise ValueError(f"unknown rule {self.rule!r}\n  hint: {hint}")
+        if self.at_least is not None and not RULES[self.rule].can_be_set:
+            raise ValueError(
+                f"{self.rule} has several limits: at_least cannot say which\n"
+                "  hint: state limits of your own under `limits`"
+            )
+        return self
+
+    @property
+    def applied(self) -> Rule:
+        """The rule, with the study's limit if it sets one."""
+        rule = RULES[self.rule]
+        return rule if self.at_least is None else rule.with_limit(self.at_least)
 
 
 class Pack(_Part):
@@ -262,7 +293,7 @@ class StudyFile(_Part):
     suppliers: list[Supplier] = Field(min_length=1)
     protocols: list[str] = Field(default_factory=list)
     limits: list[Limit] = Field(default_factory=list)
-    rules: list[str] = Field(default_factory=list)
+    rules: list[RuleUse] = Field(default_factory=list)
     pack: Pack | None = None
     gauge: Gauge | None = None
     equivalence: list[Equivalence] = Field(default_factory=list)
@@ -280,9 +311,6 @@ class StudyFile(_Part):
         names = [supplier.name for supplier in self.suppliers]
         if len(set(names)) != len(names):
             raise ValueError("a supplier stands twice\n  hint: list its lots in one entry")
-        unknown = [rule for rule in self.rules if rule not in RULES]
-        if unknown:
-            raise ValueError(f"unknown rule {unknown[0]!r}\n  hint: known: {', '.join(RULES)}")
         for what in ("limits", "equivalence", "weights", "temperature_coefficients"):
             found = [item.feature for item in getattr(self, what)]
             twice = sorted({name for name in found if found.count(name) > 1})

@@ -205,7 +205,7 @@ def capacity_uncertainty_Ah(ledger: Ledger, chosen: Sequence[Stretch]) -> float:
     current, voltage = ledger.accuracy("current_A"), ledger.accuracy("voltage_V")
     mean_Ah = float(np.mean([abs(s.charge_Ah) for s in chosen]))
     hours = float(np.mean([s.duration_s for s in chosen])) / 3600.0
-    window = _window(ledger, chosen)
+    window = window_terms(ledger, chosen)
     return quadrature(
         current.reading * mean_Ah,
         current.offset * hours,
@@ -214,7 +214,7 @@ def capacity_uncertainty_Ah(ledger: Ledger, chosen: Sequence[Stretch]) -> float:
     )
 
 
-def _window(ledger: Ledger, chosen: Sequence[Stretch]) -> tuple[float, float, float]:
+def window_terms(ledger: Ledger, chosen: Sequence[Stretch]) -> tuple[float, float, float]:
     r"""Return the means of :math:`U_t^k/s_t - U_b^k/s_b` for k = 0, 1, 2."""
     ends = [ends_of(ledger, stretch) for stretch in chosen]
     terms = [
@@ -241,7 +241,7 @@ def energy_uncertainty_Wh(ledger: Ledger, chosen: Sequence[Stretch]) -> float:
     energy_Wh = float(np.mean([abs(s.energy_Wh) for s in chosen]))
     charge_Ah = float(np.mean([abs(s.charge_Ah) for s in chosen]))
     hours = float(np.mean([s.duration_s for s in chosen])) / 3600.0
-    window = _window(ledger, chosen)
+    window = window_terms(ledger, chosen)
     return quadrature(
         current.reading * energy_Wh,
         current.offset * hours * energy_Wh / charge_Ah,
@@ -347,7 +347,7 @@ def charge_uncertainty_Ah(ledger: Ledger, cycles: Sequence[Cycle]) -> float:
     current, voltage = ledger.accuracy("current_A"), ledger.accuracy("voltage_V")
     mean_Ah = float(np.mean([c.charge.charge_Ah for c in cycles]))
     hours = float(np.mean([c.charge.duration_s for c in cycles])) / 3600.0
-    window = _window(ledger, [c.discharge for c in cycles])
+    window = window_terms(ledger, [c.discharge for c in cycles])
     return quadrature(
         current.reading * mean_Ah,
         current.offset * hours,
@@ -428,12 +428,13 @@ def _test_temperature(
     if not means:
         return []
     value = float(np.mean(means))
+    tail = "" if math.isfinite(gain) and math.isfinite(offset) else f"; {NOT_STATED}"
     return [
         Feature(
             "test_temperature_degC",
             value,
             quadrature(gain * value, offset),
-            f"mean of the cell's probe over {len(means)} discharges",
+            f"mean of the cell's probe over {len(means)} discharges{tail}",
             found.steps,
         )
     ]

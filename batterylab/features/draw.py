@@ -5,10 +5,11 @@ from batterylab.features.feature import Feature
 from batterylab.features.ledger import Ledger
 from batterylab.features.loading import loading_features
 from batterylab.features.resistance import resistance_features
+from batterylab.features.shares import share_features
 from batterylab.recording import Recording
 
 #: counts up whenever a formula or a choice changes; results of another version are drawn anew
-VERSION = "4"
+VERSION = "5"
 
 
 def features_of(recording: Recording) -> list[Feature]:
@@ -29,6 +30,7 @@ def features_of(recording: Recording) -> list[Feature]:
     ledger = Ledger(recording)
     return [
         *capacity_features(ledger),
+        *share_features(ledger),
         *resistance_features(ledger),
         *loading_features(recording),
     ]

@@ -133,13 +133,20 @@ def gates(card: Card) -> Table:
     for row in records(card.raw.get("rules")):
         met = row.get("met")
         rows.append((
-            text(row, "rule"), text(row, "clause"), text(row, "requirement"),
+            text(row, "rule"), text(row, "clause"), _requirement(row),
             text(row, "supplier"), _loose(row.get("value")), _loose(row.get("limit")),
             "met" if met is True else "NOT MET" if met is False else "not judged",
             text(row, "mark"),
         ))  # fmt: skip
         tones.append("" if met is True else "warning" if met is False else "note")
     return Table("gates", "Gates", columns, tuple(rows), small=True, tones=tuple(tones))
+
+
+def _requirement(row: dict[str, Any]) -> str:
+    """Return what is required, and why it could not be judged."""
+    reason = row.get("reason")
+    said = text(row, "requirement")
+    return f"{said}. Not judged: {reason}" if reason else said
 
 
 def _loose(value: Any) -> str:

@@ -1,10 +1,11 @@
 """Limits cell by cell under a decision rule, and the acceptance rules of standards."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from batterylab.standards import Requirement, Rule
 from batterylab.study import Limit
 from batterylab.suppliers.sampling import Reading
 
@@ -104,82 +105,67 @@ def _by(guard: float | None) -> str:
     return f"not by more than the guard band of {guard:.3g}"
 
 
-@dataclass(frozen=True)
-class Rule:
-    """Where an acceptance rule of a standard stands.
-
-    Attributes
-    ----------
-    clause : str
-    mark : str
-        V verified against public text that quotes the clause, D from notices of the draft,
-        U unverified.
-    type_test : str
-        How many cells the standard's own type test has, with its mark.
-    """
-
-    clause: str
-    mark: str
-    type_test: str
-
-
-RULES = {
-    "gbt_31486_2024": Rule("5.4", "V", "30 cells (D)"),
-    "gbt_31486_2015": Rule("capacity at room temperature", "V", "10 cells (V)"),
-}
-FEATURE = "capacity_Ah"
-HIGHEST_SHARE = 1.10
-WIDEST_RANGE_PERCENT = 5.0
-
-
 def rule_rows(
-    name: str, supplier: str, capacities_Ah: Sequence[float], rated_Ah: float
+    name: str,
+    rule: Rule,
+    supplier: str,
+    values: Mapping[str, Sequence[float]],
+    rated_Ah: float,
 ) -> list[dict[str, Any]]:
-    """Hold a supplier's initial capacities against GB/T 31486.
+    """Hold a supplier's cells against a rule of a standard.
 
     Parameters
     ----------
     name : str
-        Key of `RULES`.
+        Of the rule, as in the study.
+    rule : Rule
+        From `batterylab.standards.RULES`, or one with a limit that the study sets.
     supplier : str
-    capacities_Ah : sequence of float
-        Initial capacity of each cell, in Ah.
+    values : mapping of str to sequence of float
+        One value a cell, by feature.
     rated_Ah : float
         Rated capacity, in Ah.
 
     Returns
     -------
     list of dict
-        Three rows of the scorecard's ``rules``: every cell at least rated, none above 110 % of
-        rated, range at most 5 % of the mean. `met` is None without values, and for the range
-        of a single cell or if a capacity is not positive.
+        A row of the scorecard's ``rules`` for each requirement. `met` is None, with the
+        `reason`, without values, and for the range of a single cell or if a value is not
+        positive.
     """
-    rule = RULES[name]
-    has = len(capacities_Ah) > 0
-    least = min(capacities_Ah) if has else None
-    most = max(capacities_Ah) if has else None
-    spread = None
-    if least is not None and most is not None and len(capacities_Ah) > 1 and least > 0:
-        spread = 100.0 * (most - least) / (math.fsum(capacities_Ah) / len(capacities_Ah))
-    highest = HIGHEST_SHARE * rated_Ah
-    rows = [
-        ("least initial capacity, Ah, at least the rated one", least, rated_Ah,
-         None if least is None else least >= rated_Ah),
-        ("largest initial capacity, Ah, at most 110 % of the rated one", most, highest,
-         None if most is None else most <= highest),
-        ("range of initial capacity, % of the mean, at most 5", spread, WIDEST_RANGE_PERCENT,
-         None if spread is None else spread <= WIDEST_RANGE_PERCENT),
-    ]  # fmt: skip
-    return [
-        {
-            "rule": name,
-            "clause": rule.clause,
-            "requirement": requirement,
-            "supplier": supplier,
-            "value": value,
-            "limit": limit,
-            "met": met,
-            "mark": rule.mark,
-        }
-        for requirement, value, limit, met in rows
-    ]
+    rows = []
+    for one in rule.requirements:
+        found = values.get(one.feature, ())
+        value, reason = _statistic(one, found, rule)
+        limit = one.limit * rated_Ah if _is_of_rated(one) else one.limit
+        met = None if value is None else value >= limit if one.statistic == "least" else (
+            value <= limit
+        )  # fmt: skip
+        rows.append({
+            "rule": name, "clause": rule.clause, "requirement": one.text, "supplier": supplier,
+            "value": value, "limit": limit, "met": met, "mark": one.mark, "cells": len(found),
+            "type_test_cells": rule.cells, "type_test_mark": rule.cells_mark, "reason": reason,
+            "conditions": rule.conditions,
+        })  # fmt: skip
+    return rows
+
+
+def _is_of_rated(one: Requirement) -> bool:
+    return one.statistic != "range" and one.feature.endswith("_Ah")
+
+
+def _statistic(
+    one: Requirement, values: Sequence[float], rule: Rule
+) -> tuple[float | None, str]:  # fmt: skip
+    """Return the value to hold against the limit, or None and why there is none."""
+    if not values:
+        return None, f"no cell has {one.feature}, which {rule.protocol} measures"
+    if one.statistic == "least":
+        return min(values), ""
+    if one.statistic == "largest":
+        return max(values), ""
+    if len(values) < 2:
+        return None, "one cell has no range"
+    if min(values) <= 0:
+        return None, "a value is not positive"
+    return 100.0 * (max(values) - min(values)) / (math.fsum(values) / len(values)), ""

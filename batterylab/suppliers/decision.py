@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batterylab.study import Limit
-from batterylab.suppliers.acceptance import RULES, Finding
+from batterylab.suppliers.acceptance import Finding
 from batterylab.suppliers.capability import Capability
 from batterylab.suppliers.estimates import Estimate
 
@@ -171,7 +171,8 @@ def _some(names: Sequence[str], most: int = 3) -> str:
 def _open_points(judged: Sequence[Judged], rules: Sequence[dict[str, Any]]) -> list[str]:
     """Return what is neither shown to hold nor proven to fail."""
     points = [
-        f"{row['rule']} {row['clause']} cannot be judged: {row['requirement']}"
+        f"{row['rule']} {row['clause']} cannot be judged: {row['requirement']}: "
+        f"{row['reason']}"
         for row in rules
         if row["met"] is None
     ]
@@ -241,9 +242,21 @@ def _risks(judged: Sequence[Judged], rules: Sequence[dict[str, Any]]) -> list[st
         if not found.corrected:
             risks.append(f"{item.name}: spread not corrected for the bench's own scatter")
         risks += [f"{item.name}: {note}" for note in found.notes if "counts all the same" in note]
-    for name in sorted({str(row["rule"]) for row in rules}):
-        risks.append(f"{name}: applied to the cells measured; its type test has "
-                     f"{RULES[name].type_test}")  # fmt: skip
+    risks += _rule_risks(rules)
     if judged:
         risks.append("an error common to all channels is in no interval; calibration bounds it")
+    return risks
+
+
+def _rule_risks(rules: Sequence[dict[str, Any]]) -> list[str]:
+    """Say of how many cells each rule speaks, and of how many its standard would."""
+    risks = []
+    for name in sorted({str(row["rule"]) for row in rules}):
+        rows = [row for row in rules if row["rule"] == name]
+        one = rows[0]
+        under = f"; it holds at {one['conditions']}" if one["conditions"] else ""
+        risks.append(
+            f"{name}: applied to the {min(row['cells'] for row in rows)} cells measured; its type "
+            f"test has {one['type_test_cells']} cells ({one['type_test_mark']}){under}"
+        )
     return risks

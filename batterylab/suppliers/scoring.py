@@ -9,7 +9,7 @@ from typing import Any
 from batterylab import __version__
 from batterylab.study import Limit, Study
 from batterylab.suppliers import between, entries, physical
-from batterylab.suppliers.acceptance import FEATURE, judge, rule_rows
+from batterylab.suppliers.acceptance import judge, rule_rows
 from batterylab.suppliers.budget import TemperatureEffect, budget, temperature_effect
 from batterylab.suppliers.capability import Capability, capability
 from batterylab.suppliers.decision import Decision, Judged, decide
@@ -162,12 +162,15 @@ class Scoring:
     def rules(self) -> list[dict[str, Any]]:
         """The rules of standards, by supplier."""
         rated = self.study.cell_type.rated_capacity_Ah
-        group = self.estimates.get(FEATURE, {})
         rows = []
-        for rule in self.study.definition.rules:
+        for use in self.study.definition.rules:
             for name in self.suppliers:
-                values = [r.value for r in group[name].readings] if name in group else []
-                rows += rule_rows(rule, name, values, rated)
+                values = {
+                    feature: [r.value for r in group[name].readings]
+                    for feature, group in self.estimates.items()
+                    if name in group
+                }
+                rows += rule_rows(use.rule, use.applied, name, values, rated)
         return rows
 
     @cached_property

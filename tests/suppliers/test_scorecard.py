@@ -89,7 +89,8 @@ def test_every_key_of_the_schema_is_there(study):
         "serial", "supplier", "lot", "channel", "value", "uncertainty", "seal",
     }  # fmt: skip
     assert set(data["rules"][0]) == {
-        "rule", "clause", "requirement", "supplier", "value", "limit", "met", "mark",
+        "rule", "clause", "requirement", "supplier", "value", "limit", "met", "mark", "cells",
+        "type_test_cells", "type_test_mark", "reason", "conditions",
     }  # fmt: skip
     assert set(data["ranking"]) == {
         "feature", "better", "order", "probability_best", "statement", "weighted",
@@ -190,6 +191,31 @@ def test_a_rule_alone_rejects(tmp_path):
     data = scored(study, rows)
     assert verdicts(data) == {"Alpha": "QUALIFY", "Beta": "REJECT"}
     assert [row["met"] for row in data["rules"] if row["supplier"] == "Beta"] == [False, True, True]
+
+
+def test_the_rules_of_shares_reject_and_a_share_never_measured_is_not_passed(tmp_path):
+    rules = ("{rule: gbt_31486_2015_high_temperature, at_least: 85 %}, "
+             "gbt_31486_2015_low_temperature, gbt_31486_2015_storage")  # fmt: skip
+    study = make_study(tmp_path / "s", limits="", rules=rules)
+    hot = drawn_rows(means=(("Alpha", 87.0), ("Beta", 87.0)), feature="capacity_hot_share_percent")
+    cold = drawn_rows(
+        means=(("Alpha", 75.0), ("Beta", 69.0)), feature="capacity_cold_share_percent"
+    )
+    data = scored(study, [*hot, *cold])
+    assert verdicts(data) == {"Alpha": "CONDITIONAL", "Beta": "REJECT"}
+    met = {(row["supplier"], row["rule"][15:]): row["met"] for row in data["rules"]}
+    assert met["Alpha", "low_temperature"]
+    assert met["Beta", "low_temperature"] is False
+    assert met["Beta", "high_temperature"]
+    assert met["Alpha", "storage"] is None
+    assert any(
+        "cannot be judged" in text and "gbt_31486_storage measures" in text
+        for text in data["decision"]["Alpha"]["reasons"]
+    )
+    assert any(
+        "24 cells measured; its type test has 10 cells (V); it holds at −20 °C (U)" in text
+        for text in data["decision"]["Alpha"]["risks"]
+    )
 
 
 def test_a_bound_alone_rejects(tmp_path):
