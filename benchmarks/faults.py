@@ -22,18 +22,14 @@ Part = Callable[[bool], Iterator[Line]]
 
 PARTS: dict[str, Part] = {
     "links": lambda is_quick: faults_speed.links(20 if is_quick else 200),
-    "kills": lambda is_quick: faults_kills.kills(6 if is_quick else 500),
-    "hung": lambda _: faults_kills.hung_runner(),
-    "guard": lambda _: faults_kills.dead_guard(),
-    "two": lambda _: faults_kills.two_runners(),
-    "disk": lambda _: faults_kills.full_disk(),
-    "clock": faults_kills.clock_jumps,
+    "kills": lambda is_quick: faults_kills.kills(5 if is_quick else 500),
+    "processes": lambda _: faults_kills.processes(),
+    "clock": lambda _: faults_kills.clock_jumps(),
     "limits": lambda is_quick: faults_injected.reactions(2 if is_quick else 20),
     "faults": faults_injected.in_a_run,
     "virtual": faults_speed.virtual_time,
     "real": faults_speed.real_time,
     "fast": faults_speed.fast,
-    "soak": faults_speed.soak,
 }
 
 

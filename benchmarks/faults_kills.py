@@ -3,6 +3,7 @@
 import os
 import random
 import resource
+import shutil
 import signal
 import statistics
 import subprocess
@@ -16,13 +17,15 @@ from typing import Any
 
 import numpy as np
 from bars import Line
-from faults_rig import Rig, guard_report, kill, rig, wait_for
+from faults_rig import PATIENT_s, Rig, guard_report, kill, rig, wait_for
 
 from batterylab.bench import process as run
+from batterylab.bench.guard import SILENCE_s
 from batterylab.bench.journal import ROW, JournalContent
 from batterylab.bench.session import interrupted_runs, journals, recover
 from batterylab.errors import EnvironmentFailedError
 from batterylab.recording import Recording
+from batterylab.study import Study
 
 #: the models' own settling time after they were told, in s
 SETTLE_s = 0.3
@@ -34,13 +37,25 @@ GAP_s = 3.0
 #: the way from the runner's death to the end of current, at most
 STOP_s = 3.0
 MIXED = {"E": 1, "I": 1, "K": 1, "S": 1}
-#: a runner whose machine's clock steps after some seconds, as NTP or a hand does it
+#: a runner whose machine's clock steps, as by NTP or by hand, and whose zone changes
 STEPPED = """
-import sys, time
-real, began = time.time, time.monotonic()
-time.time = lambda: real() + ({by!r} if time.monotonic() - began > {after!r} else 0.0)
+import os, sys, threading, time
+real, offset, folder = time.time, [0.0], sys.argv[1]
+time.time = lambda: real() + offset[0]
+
+def step():
+    while not os.path.exists(folder + "/journal"):
+        time.sleep(0.1)
+    for by, zone in ((3600.0, "UTC-1"), (0.0, "UTC-1"), (0.0, "UTC-2")):
+        time.sleep(7.0)
+        offset[0], os.environ["TZ"] = by, zone
+        time.tzset()
+        with open(folder + "/jumps", "a") as stream:
+            stream.write(f"{by}{zone} ")
+
+threading.Thread(target=step, daemon=True).start()
 from batterylab.bench import process
-sys.argv = ["runner", sys.argv[1], "rig"]
+sys.argv = ["runner", folder, "rig"]
 process.main()
 """
 
@@ -106,7 +121,8 @@ class Ordeal:
     def outcome(self) -> str:
         """Wait until current flows in all channels, or the runner ended; return what it said."""
         made = self.made
-        wait_for(lambda: made.all_flow() or not run.is_running(made.study), 90.0, made.told)
+        wait_for(lambda: made.all_flow() or not run.is_running(made.study), 90.0, made.told,
+                 PATIENT_s)  # fmt: skip
         if run.is_running(made.study):
             self.flows_since = time.time()
             return ""
@@ -233,10 +249,10 @@ def _kill_by_kill(ordeal: Ordeal, count: int, draw: random.Random) -> None:
         ordeal.kill()
         if number == count - 1:
             break
-        if number % 10 == 4:
+        if number % 10 == 1:
             (ordeal.made.folder / "run" / "guard.json").unlink()
             ordeal.refused("capacity", ("capacity",))
-        elif number % 10 == 2:
+        elif number % 10 == 3:
             ordeal.change_cell()
             ordeal.refused("cell")
             ordeal.seal()
@@ -284,43 +300,51 @@ def kills(count: int, seed: int = 1) -> Iterator[Line]:
     yield Line("  time", f"{(time.monotonic() - began) / max(count, 1):.1f} s each", "-", None)
 
 
-def hung_runner() -> Iterator[Line]:
+def processes() -> Iterator[Line]:
+    """One bench: a second runner, a runner that hangs, a guard that dies, a disk that is full."""
+    with rig(frame=2, supplies=MIXED) as made:
+        made.start()
+        made.until_current_flows()
+        yield two_runners(made)
+        yield hung_runner(made)
+        made.start()
+        made.until_current_flows()
+        yield dead_guard(made)
+        made.start()
+        made.until_current_flows()
+        yield full_disk(made)
+
+
+def hung_runner(made: Rig) -> Line:
     """Stop the runner with SIGSTOP: the guard hears nothing and acts."""
-    from batterylab.bench.guard import SILENCE_s
-
-    with rig(frame=2, supplies=MIXED) as made:
-        made.start()
-        made.until_current_flows()
-        pid = int((made.folder / "run" / "pid").read_text())
-        stopped = kill(pid, signal.SIGSTOP)
-        try:
-            seconds = made.seconds_to_quiet(stopped, 60.0)
-            wait_for(lambda: guard_report(made.study), 60.0)
-            report = guard_report(made.study)
-        finally:
-            if run.is_running(made.study):
-                os.kill(pid, signal.SIGCONT)
-        yield Line("runner hung (SIGSTOP): safe state",
-                   f"{seconds:.2f} s; {report.get('reason', 'no word')}",
-                   f"{SILENCE_s:g} s silence + {SAFE_s:g} s + {SETTLE_s:g} s",
-                   seconds <= SILENCE_s + SAFE_s + SETTLE_s
-                   and bool(report.get("is_safe")))  # fmt: skip
+    pid = int((made.folder / "run" / "pid").read_text())
+    stopped = kill(pid, signal.SIGSTOP)
+    try:
+        seconds = made.seconds_to_quiet(stopped, 60.0)
+        wait_for(lambda: guard_report(made.study), 60.0)
+        report = guard_report(made.study)
+        wait_for(lambda: not run.is_running(made.study), 30.0)
+    finally:
+        if run.is_running(made.study):
+            os.kill(pid, signal.SIGCONT)
+    return Line("runner hung (SIGSTOP): safe state",
+                f"{seconds:.2f} s; {report.get('reason', 'no word')}",
+                f"{SILENCE_s:g} s silence + {SAFE_s:g} s + {SETTLE_s:g} s",
+                seconds <= SILENCE_s + SAFE_s + SETTLE_s
+                and bool(report.get("is_safe")))  # fmt: skip
 
 
-def dead_guard() -> Iterator[Line]:
+def dead_guard(made: Rig) -> Line:
     """Kill the guard: the runner stops everything by itself."""
-    with rig(frame=2, supplies=MIXED) as made:
-        made.start()
-        made.until_current_flows()
-        pid = int((made.folder / "run" / "pid").read_text())
-        (guard,) = children_of(pid)
-        killed = kill(guard)
-        seconds = made.seconds_to_quiet(killed)
-        status = made.wait_for_end()
-        yield Line("guard killed: the runner stops all",
-                   f"{seconds:.2f} s; exit {status['exit_code']}: {status['message'][:24]}",
-                   "poll 1 s + 2 s", seconds <= 1.0 + SAFE_s + SETTLE_s
-                   and status["exit_code"] == 1 and "guard" in status["message"])  # fmt: skip
+    pid = int((made.folder / "run" / "pid").read_text())
+    (guard,) = children_of(pid)
+    killed = kill(guard)
+    seconds = made.seconds_to_quiet(killed)
+    status = made.wait_for_end()
+    return Line("guard killed: the runner stops all",
+                f"{seconds:.2f} s; exit {status['exit_code']}: {status['message'][:24]}",
+                "poll 1 s + 2 s", seconds <= 1.0 + SAFE_s + SETTLE_s
+                and status["exit_code"] == 1 and "guard" in status["message"])  # fmt: skip
 
 
 def children_of(pid: int) -> list[int]:
@@ -337,74 +361,83 @@ def lives(pid: int) -> bool:
         return False
 
 
-def two_runners() -> Iterator[Line]:
+def two_runners(made: Rig) -> Line:
     """A second run of the study, and one of another study on the same cyclers, are refused."""
-    with rig(frame=2) as made, rig(frame=2) as other:
-        bench = (made.folder / "bench.yaml").read_text()
-        (other.folder / "bench.yaml").write_text(bench)
-        made.start()
-        made.until_current_flows()
-        reasons = []
-        for study in (made.study, other.study):
+    other = made.folder.with_name(made.folder.name + "-other")
+    shutil.copytree(made.folder, other, ignore=shutil.ignore_patterns("run", "journal"))
+    reasons = []
+    try:
+        for study in (made.study, Study.open(other)):
             try:
                 run.run_here(study, "rig")
                 reasons.append("NOT REFUSED")
             except EnvironmentFailedError as error:
                 reasons.append(error.message)
-        still = all(abs(a) > 0.1 for a in made.flows().values())
+    finally:
+        shutil.rmtree(other)
     right = reasons == ["this study is running", run.IN_USE]
-    yield Line("two runners on one bench", "; ".join(r[:22] for r in reasons), "both refused",
-               right and still)  # fmt: skip
+    return Line("two runners on one bench", "; ".join(r[:22] for r in reasons), "both refused",
+                right and run.is_running(made.study))  # fmt: skip
 
 
-def full_disk() -> Iterator[Line]:
+def full_disk(made: Rig) -> Line:
     """Let the journal's file grow no further (RLIMIT_FSIZE), as a full disk or a quota does."""
+    pid = int((made.folder / "run" / "pid").read_text())
+    journal = journals(made.study)[-1]
+    room = journal.stat().st_size + 2000
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+    status = made.wait_for_end(90.0)
+    is_quiet = made.is_quiet()
+    left = journals(made.study)
+    content = JournalContent(left[-1]) if left else None
+    recover(made.study, "rig")
+    tally = Tally()
+    if content is not None:
+        name = content.head["run"]
+        compare(content, {r.provenance["channel"]: r for r in made.sealed()
+                          if r.provenance["run"] == name}, tally)  # fmt: skip
+    return Line("disk full (RLIMIT_FSIZE on the journal)",
+                f"exit {status['exit_code']}, {tally.rows - tally.lost_rows} of {tally.rows} rows "
+                f"kept: {status['message'].splitlines()[0][-30:]}",
+                "all safe, exit 1, all rows so far kept",
+                is_quiet and status["exit_code"] == 1 and tally.rows > 20
+                and tally.lost_rows == 0 and "written" in status["message"])  # fmt: skip
+
+
+def clock_jumps() -> Iterator[Line]:
+    """Step the machine's clock under the runner, forward and back, and its time zone with it.
+
+    A change to summer time moves local time alone: the zone is changed in the running process.
+    """
     with rig(frame=2, supplies={"E": 1}) as made:
-        made.start()
-        made.until_current_flows()
-        pid = int((made.folder / "run" / "pid").read_text())
-        journal = next((made.folder / "journal").glob("*.journal"))
-        room = journal.stat().st_size + 2000
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
-        status = made.wait_for_end(90.0)
-        is_quiet = made.is_quiet()
-        recover(made.study, "rig")
-        rows = sum(len(recording) for recording in made.sealed())
-        yield Line("disk full (RLIMIT_FSIZE on the journal)",
-                   f"exit {status['exit_code']}, {rows} rows kept: "
-                   f"{status['message'].splitlines()[0][-30:]}",
-                   "all safe, exit 1, all rows so far kept",
-                   is_quiet and status["exit_code"] == 1 and rows > 20
-                   and "written" in status["message"])  # fmt: skip
-
-
-def clock_jumps(is_quick: bool) -> Iterator[Line]:
-    """Step the machine's clock under the runner; a change to summer time moves no UTC."""
-    ways = (("back an hour", -3600.0), ("forward an hour", 3600.0))
-    for name, by in ways[:1] if is_quick else ways:
-        with rig(frame=2, supplies={"E": 1}) as made:
-            code = STEPPED.format(by=by, after=8.0)
-            with (made.folder / "output.txt").open("wb") as output:
-                process = subprocess.Popen(
-                    [sys.executable, "-c", code, str(made.folder)], stdout=output, stderr=output,
-                    start_new_session=True, env={**os.environ, "TZ": "Europe/Berlin"},
-                )  # fmt: skip
-            try:
-                wait_for((made.folder / "run" / "status.json").exists, 60.0)
-                made.until_current_flows()
-                time.sleep(12.0)
-                flows = all(abs(a) > 0.1 for a in made.flows().values())
-                made.stop()
-            finally:
-                if process.poll() is None:
-                    process.terminate()
-                process.wait(timeout=60)
-            tally = Tally()
-            lengths = []
-            for recording in made.sealed():
-                _check_times(recording, tally)
-                lengths.append(float(recording.columns["test_time_s"][-1]))
-        yield Line(f"clock steps {name} (NTP, by hand)",
-                   f"{'runs on' if flows else 'stopped'}, {min(lengths, default=0):.0f} s "
-                   f"recorded, {len(tally.troubles)} gaps", "runs on, no gap, none twice",
-                   flows and not tally.troubles and min(lengths, default=0) > 12)  # fmt: skip
+        with (made.folder / "output.txt").open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-c", STEPPED, str(made.folder)], stdout=output, stderr=output,
+                start_new_session=True, env={**os.environ, "TZ": "UTC-1"},
+            )  # fmt: skip
+        jumps = made.folder / "jumps"
+        try:
+            wait_for((made.folder / "run" / "status.json").exists, 60.0)
+            made.until_current_flows()
+            began = time.monotonic()
+            time.sleep(20.0)
+            flows = made.all_flow()
+            made.stop()
+            lasted_s = time.monotonic() - began
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            process.wait(timeout=60)
+        tally = Tally()
+        lengths = []
+        for recording in made.sealed():
+            _check_times(recording, tally)
+            lengths.append(float(recording.columns["test_time_s"][-1]))
+        done = jumps.read_text().split() if jumps.exists() else []
+    shortest, longest = min(lengths, default=0.0), max(lengths, default=0.0)
+    yield Line("clock steps +1 h, -1 h (NTP), summer time",
+               f"{'runs on' if flows else 'stopped'}, {shortest:.0f} to {longest:.0f} s "
+               f"recorded, {len(done)} jumps, {len(tally.troubles)} gaps",
+               "runs on, no gap, none twice",
+               flows and not tally.troubles and len(done) == 3
+               and shortest > 15.0 and longest < lasted_s + 60.0)  # fmt: skip

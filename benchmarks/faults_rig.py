@@ -35,12 +35,14 @@ LIMITS = "limits: {voltage: [2.45 V, 4.25 V], temperature: 50 degC, debounce: 3 
 #: a scanner has sixty places
 PLACES = [100 * slot + place for slot in (1, 2, 3) for place in range(1, 21)]
 
+#: how often to ask while nothing is timed
+PATIENT_s = 0.1
 #: gentle enough for the smallest model, and never at rest for long
 CYCLES = """\
 schema: batterylab.protocol/1
 name: cycles
 steps:
-  - rest: {for: 5 s}
+  - rest: {for: 2 s}
   - repeat: {times: 400}
     steps:
       - charge: {current: 0.8 A, for: 40 s}
@@ -202,7 +204,7 @@ class Rig:
                 raise RuntimeError(f"the run ended: {self.told()}")
             return False
 
-        wait_for(flows_or_ended, seconds, self.told)
+        wait_for(flows_or_ended, seconds, self.told, PATIENT_s)
 
     def told(self) -> str:
         """Return what the runner said last."""
@@ -217,7 +219,7 @@ class Rig:
 
     def wait_for_end(self, seconds: float = 60.0) -> dict[str, Any]:
         """Wait until the runner is gone; return the status."""
-        wait_for(lambda: not run.is_running(self.study), seconds, self.told)
+        wait_for(lambda: not run.is_running(self.study), seconds, self.told, PATIENT_s)
         return run.status_of(self.study)
 
     def stop(self) -> None:
@@ -263,8 +265,9 @@ def rig(**options: Any) -> Iterator[Rig]:
 
 
 def wait_for(
-    condition: Callable[[], object], seconds: float, told: Callable[[], str] = lambda: ""
-) -> None:
+    condition: Callable[[], object], seconds: float, told: Callable[[], str] = lambda: "",
+    every_s: float = 0.01,
+) -> None:  # fmt: skip
     """Wait until a condition holds.
 
     Raises
@@ -276,7 +279,7 @@ def wait_for(
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {seconds:g} s; the runner said: {told()}")
-        time.sleep(0.01)
+        time.sleep(every_s)
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> float:

@@ -6,6 +6,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,9 @@ def cpu_s(pid: int) -> float:
 
 
 def memory_MB(pid: int) -> float:
-    """Return the resident memory of a process."""
+    """Return the memory of a process that is its own; files that it maps are not."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith("RssAnon:"):
             return int(line.split()[1]) / 1024.0
     return 0.0
 
@@ -126,43 +127,72 @@ def links(repeats: int) -> Iterator[Line]:
     yield Line("a port that nobody listens at", told, "our error at opening", told != "opened")
 
 
-def _virtual(made: Rig, seconds: float) -> tuple[float, float, float, float]:
-    """Run in bench time; return samples, wall, our and the bench's processor time."""
-    marks: list[tuple[float, float, float, float]] = []
+@dataclass(frozen=True)
+class Mark:
+    """How far a run in bench time is, and what it has taken."""
+
+    bench_s: float
+    wall_s: float
+    ours_s: float
+    theirs_s: float
+    memory_MB: float
+
+
+def _virtual(made: Rig, seconds: float) -> tuple[list[Mark], int]:
+    """Run in bench time; return a mark at each look, and the number of recordings sealed."""
+    marks: list[Mark] = []
     pid = made.bench.pid if made.bench else 0
 
     def look(data: dict[str, Any]) -> None:
         if data.get("phase") == "running":
-            marks.append((data["bench_time_s"], time.monotonic(), time.process_time(),
-                          cpu_s(pid)))  # fmt: skip
+            marks.append(Mark(data["bench_time_s"], time.monotonic(), time.process_time(),
+                              cpu_s(pid), memory_MB(os.getpid())))  # fmt: skip
 
     def enough() -> str:
-        return "enough" if marks and marks[-1][0] - marks[0][0] > seconds else ""
+        return "enough" if marks and marks[-1].bench_s - marks[0].bench_s > seconds else ""
 
-    session.run_study(made.study, "rig", report=look, should_stop=enough)
-    (t0, w0, p0, s0), (t1, w1, p1, s1) = marks[0], marks[-1]
-    return (t1 - t0) * len(made.channels), w1 - w0, p1 - p0, s1 - s0
+    sealed = session.run_study(made.study, "rig", report=look, should_stop=enough)
+    return marks, len(sealed)
+
+
+def _costs(marks: list[Mark], channels: int) -> tuple[float, float, float, float]:
+    """Return samples, wall time, and processor time of ours and of the simulated bench."""
+    first, last = marks[0], marks[-1]
+    return ((last.bench_s - first.bench_s) * channels, last.wall_s - first.wall_s,
+            last.ours_s - first.ours_s, last.theirs_s - first.theirs_s)  # fmt: skip
 
 
 def virtual_time(is_quick: bool) -> Iterator[Line]:
-    """Count the samples a second of processor time that a simulated bench gives through a run."""
+    """Count the samples a second of processor time that a simulated bench gives through a run.
+
+    The run of the frame is the soak as well: memory must not grow with what has gone through.
+    """
+    wanted = 600_000 if is_quick else 10_000_000
     with rig(frame=256, real_time=False, poll="60 s", protocol=LONG) as made:
-        count, wall, ours, theirs = _virtual(made, 3600 if is_quick else 8 * 3600)
+        marks, sealed = _virtual(made, wanted / 256)
+        at_end = memory_MB(os.getpid())
+    count, wall, ours, theirs = _costs(marks, 256)
     rate = count / (ours + theirs)
     yield Line("virtual time, one frame of 256, whole run",
                f"{rate / 1e3:.0f}k/s of processor ({1e6 * ours / count:.2f} + "
                f"{1e6 * theirs / count:.2f} us), {count / wall / 1e3:.0f}k/s here",
                f"{RATE / 1e3:.0f}k/s", rate >= RATE)  # fmt: skip
+    tenth = next(mark for mark in marks if mark.bench_s >= 0.1 * marks[-1].bench_s).memory_MB
+    yield Line(f"soak of {count / 1e6:.1f} million samples: memory",
+               f"{tenth:.0f} to {marks[-1].memory_MB:.0f} MB, {at_end:.0f} MB after sealing "
+               f"{sealed}", "flat: within 20 MB",
+               marks[-1].memory_MB - tenth < 20.0 and sealed == 256)  # fmt: skip
     with rig(frame=0, supplies={"E": 8}, real_time=False, poll="60 s", protocol=LONG) as made:
-        count, wall, ours, theirs = _virtual(made, 600 if is_quick else 3600)
+        marks, _ = _virtual(made, 600 if is_quick else 3600)
+    count, wall, ours, theirs = _costs(marks, 8)
     rate = count / (ours + theirs)
     yield Line("virtual time, 8 host-stepped supplies",
                f"{rate / 1e3:.1f}k/s of processor ({1e6 * ours / count:.0f} + "
                f"{1e6 * theirs / count:.0f} us)", "reported", None)  # fmt: skip
 
 
-def _real(made: Rig, seconds: float) -> tuple[float, float, float, JournalContent | None]:
-    """Watch a run in real time; return share of a core and the memory before and after."""
+def _real(made: Rig, seconds: float) -> tuple[float, float, float, float, JournalContent | None]:
+    """Watch a run; return share of a core, memory before and after, and the machine."""
     made.start()
     made.until_current_flows(180.0)
     pid = int((made.folder / "run" / "pid").read_text())
@@ -171,12 +201,12 @@ def _real(made: Rig, seconds: float) -> tuple[float, float, float, JournalConten
     time.sleep(5.0)
     began, used = time.monotonic(), sum(map(cpu_s, everyone))
     before = sum(map(memory_MB, everyone))
-    time.sleep(seconds)
+    idle_ms = sleeper_ms(seconds, 0.1)
     share = (sum(map(cpu_s, everyone)) - used) / (time.monotonic() - began)
     after = sum(map(memory_MB, everyone))
     content = made.journal()
     made.stop()
-    return share, before, after, content
+    return share, before, after, idle_ms, content
 
 
 def lateness(content: JournalContent, names: list[str], period_s: float) -> tuple[float, int]:
@@ -203,13 +233,24 @@ def fast(is_quick: bool) -> Iterator[Line]:
     yield from _at_pace("32 stepped at 10 Hz", 0, 0.1, is_quick)
 
 
+def sleeper_ms(seconds: float, period_s: float) -> float:
+    """Return how late a thread that only sleeps wakes up on this machine: p99, in ms."""
+    late = []
+    due = began = time.monotonic()
+    while due - began < seconds:
+        due += period_s
+        time.sleep(max(0.0, due - time.monotonic()))
+        late.append(time.monotonic() - due)
+    return 1e3 * float(np.percentile(late, 99))
+
+
 def _at_pace(title: str, frame: int, period_s: float, is_quick: bool) -> Iterator[Line]:
     """Say how late samples are, and what they cost."""
     seconds = 15.0 if is_quick else 600.0
     protocol = STEADY.replace("every: 1 s", f"every: {period_s:g} s")
     with rig(frame=frame, supplies={"E": 16, "I": 16}, sample=f"{1000 * period_s:.0f} ms",
              poll="1 s", protocol=protocol) as made:  # fmt: skip
-        share, before, after, content = _real(made, seconds)
+        share, before, after, idle_ms, content = _real(made, seconds)
     if content is None:
         raise ValueError("there is no journal")
     supplies = [name for name in made.channels if not name.startswith("F")]
@@ -218,7 +259,8 @@ def _at_pace(title: str, frame: int, period_s: float, is_quick: bool) -> Iterato
         framed = [name for name in made.channels if name.startswith("F")]
         late.append(("frame", *lateness(content, framed, 1.0)))
     yield Line(f"{title}: lateness p99", ", ".join(
-        f"{name} {100 * late_s / period_s:.0f} % of {count}" for name, late_s, count in late),
+        f"{name} {100 * late_s / period_s:.0f} % of {count}" for name, late_s, count in late)
+        + f"; one that only sleeps {idle_ms:.0f} ms",
         f"{100 * LATE_SHARE:g} % of the period",
         all(late_s <= LATE_SHARE * period_s for _, late_s, _ in late))  # fmt: skip
     yield Line("  runner + guard", f"{100 * share:.0f} % of a core",
@@ -235,25 +277,3 @@ steps:
   - discharge: {current: 0.5 A, for: 2 h}
 record: {every: 1 s}
 """
-
-
-def soak(is_quick: bool) -> Iterator[Line]:
-    """Let many samples go through runner and journal; memory must not grow with them."""
-    wanted = 1_000_000 if is_quick else 10_000_000
-    with rig(frame=256, real_time=False, poll="60 s", protocol=LONG) as made:
-        pid = os.getpid()
-        seen: list[tuple[float, float]] = []
-
-        def look(data: dict[str, Any]) -> None:
-            if data.get("phase") == "running":
-                seen.append((data["bench_time_s"] * len(made.channels), memory_MB(pid)))
-
-        def enough() -> str:
-            return "enough" if seen and seen[-1][0] > wanted else ""
-
-        sealed = session.run_study(made.study, "rig", report=look, should_stop=enough)
-        at_end = memory_MB(pid)
-    tenth = next(memory for count, memory in seen if count >= 0.1 * wanted)
-    yield Line(f"soak of {seen[-1][0] / 1e6:.1f} million samples: memory",
-               f"{tenth:.0f} to {seen[-1][1]:.0f} MB, {at_end:.0f} MB after sealing {len(sealed)}",
-               "flat: within 20 MB", seen[-1][1] - tenth < 20.0)  # fmt: skip
