@@ -10,6 +10,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
 EXT = Path("ext")
+#: compilers side by side; where processes are spawned instead of forked, one after the other
+JOBS = 0 if os.name == "nt" else os.cpu_count() or 1
 DATA_FOLDERS = ("instruments", "protocols")
 FLAGS = [] if os.name == "nt" else ["-O3", "-g0", "-ffp-contract=off", "-fno-math-errno"]
 
@@ -42,11 +44,13 @@ kernels = [
 setup(
     ext_modules=cythonize(
         kernels,
+        nthreads=JOBS,
         build_dir="build/cython",
         include_path=[EXT.as_posix()],
         # cdivision for the headers, too, which a .pyx file's own directives do not reach
         compiler_directives={"language_level": 3, "embedsignature": True, "cdivision": True},
     ),
+    options={"build_ext": {"parallel": JOBS or None}},
     cmdclass={"build_py": BuildWithData},
     package_dir={"": "."},
     include_package_data=False,
