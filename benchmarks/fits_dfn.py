@@ -212,7 +212,7 @@ def fits() -> Iterator[Line]:
     clean = dfn_voltage(cell, history_of(time_s, amps), true).voltage_V
     volts = clean + 1e-3 * np.random.default_rng(1).standard_normal(len(clean))
     history = history_of(time_s, amps, voltage_V=volts)
-    window = SpmWindow(history, 0, float(clean[0]), 25.0, 4.6, 5.0, ())
+    window = SpmWindow(history, 0, float(clean[0]), 25.0, 5.0, ())
     seconds = median_of(lambda: solve_dfn(cell, window, SIX, start=case.start), 5)
     solution, _ = solve_dfn(cell, window, SIX, start=case.start)
     rms = 1e3 * float(np.sqrt(np.mean(solution.residual_V**2)))

@@ -221,8 +221,7 @@ def window_of(cell: SpmCell, time_s: Array, amps: Array, whole: Array, noise_V: 
     clean = spm_voltage(cell, history_of(time_s, amps), whole).voltage_V
     seen = np.arange(len(time_s)) > 0
     history = history_of(time_s, amps, voltage_V=clean + noise_V, observed=seen)
-    moved = -float(history.data[2].min())
-    return SpmWindow(history, 0, float(clean[0]), 25.0, moved, 5.0, ())
+    return SpmWindow(history, 0, float(clean[0]), 25.0, 5.0, ())
 
 
 def fits(is_quick: bool) -> Iterator[Line]:

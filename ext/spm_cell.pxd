@@ -9,7 +9,7 @@ from salt_line cimport Salt, SaltState
 # the parameters; times, rates and shares as logarithms. The shifts add to the charge of parts
 cdef enum:
     Q_N, Q_P, X_0, Y_0, TAU_N, TAU_P, RATE_N, RATE_P, OHM, KAPPA, D_E, HEAT, COOL
-    SHIFT_1, SHIFT_2, SHIFT_3, PARAMETERS
+    SHIFT_1, SHIFT_2, SHIFT_3, SHIFT_4, SHIFT_5, SHIFT_6, SHIFT_7, PARAMETERS
 
 # columns of `numbers`
 cdef enum:

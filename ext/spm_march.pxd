@@ -16,7 +16,7 @@ from salt_line cimport SaltStep, make_salt_step, step_salt, step_salt_slopes
 from spm_cell cimport (
     ACT_D_E, ACT_D_N, ACT_D_P, ACT_J_N, ACT_J_P, ACT_KAPPA, C_0, COOL, D_E, HEAT, J_N, J_P,
     KAPPA, LAST_N, LAST_P, LAYERS, LOG_N, LOG_P, MEAN_C, OHM, Q_N, Q_P, RATE_N, RATE_P, SALT,
-    SHIFT_1, TAU_N, TAU_P, X_0, Y_0, Cell, Particle, Reading, State, read_cell,
+    SHIFT_1, SHIFT_7, TAU_N, TAU_P, X_0, Y_0, Cell, Particle, Reading, State, read_cell,
 )
 from spm_run cimport (
     JUMP, OBSERVED, PART, RAMP, RELAXED, SAME, Run, forget_nodes, interpolate, keep_node,
@@ -35,7 +35,7 @@ cdef struct Stretch:
 
 cdef inline double charge_of(const Run* run, const double* q, Py_ssize_t row) noexcept nogil:
     cdef int part = run.flags[row] >> PART
-    return run.charge_Ah[row] + (q[SHIFT_1 + part - 1] if 0 < part < 4 else 0.0)
+    return run.charge_Ah[row] + (q[SHIFT_1 + part - 1] if 0 < part <= SHIFT_7 - SHIFT_1 + 1 else 0.0)
 
 
 cdef inline void set_means(

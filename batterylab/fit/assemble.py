@@ -13,6 +13,8 @@ from batterylab.recording import Recording
 
 #: fewer effective rows than this per parameter: the residuals are more model error than noise
 FEW = 2.0
+#: residuals above this, and above the scatter of the voltage itself, are no fit
+ABSURD_V = 0.05
 
 
 def assemble(
@@ -44,6 +46,10 @@ def assemble(
     if solution.converged and not converged:
         reason = "a value is not finite"
     rms_V = float(np.sqrt(np.mean(solution.residual_V**2)))
+    if isinstance(curve, Curve) and not rms_V <= max(ABSURD_V, float(np.std(curve.measured_V))):
+        converged = False
+        reason = (f"stopped at residuals of {1e3 * rms_V:.3g} mV, more than the voltage itself "
+                  "scatters")  # fmt: skip
     nothing = dict.fromkeys(values, math.nan)
     groups = tuple(tuple(names[i] for i in group) for group in judgement.weak)
     return Fit(

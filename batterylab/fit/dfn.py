@@ -23,7 +23,8 @@ from batterylab.fit.celltables import tables_of
 from batterylab.fit.dfncell import NAMES, DfnCell, indices_of
 from batterylab.fit.result import Curve, Fit
 from batterylab.fit.solve import MOST_STEPS, TOLERANCE, Solution, solve
-from batterylab.fit.spm import USUAL, DOUBT_mV, SpmSettings, bounds_of, derived, starts_of
+from batterylab.fit.spm import USUAL, DOUBT_mV, SpmSettings, bounds_of, derived
+from batterylab.fit.spmstart import starts_of
 from batterylab.fit.spmwindow import SpmWindow, spm_window
 from batterylab.fit.statistics import judge
 from batterylab.recording import Recording
@@ -64,7 +65,7 @@ def solve_dfn(
     names : tuple of str
         What to fit.
     start : ndarray, shape (13,), optional
-        All parameters to begin from; else those of `batterylab.fit.spm.starts_of`.
+        All parameters to begin from; else those of `batterylab.fit.spmstart.starts_of`.
 
     Raises
     ------

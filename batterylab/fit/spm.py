@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from batterylab._kernels import _spm
 from batterylab.errors import BatterylabError
 from batterylab.fit.assemble import assemble
-from batterylab.fit.celltables import CellTables, tables_of
+from batterylab.fit.celltables import tables_of
 from batterylab.fit.result import Curve, Fit
 from batterylab.fit.solve import MOST_STEPS, TOLERANCE, Solution, solve
 from batterylab.fit.spmcell import NAMES, VOLUMES, SpmCell, Started, indices_of
+from batterylab.fit.spmstart import LITTLE, moved_share, starts_of
 from batterylab.fit.spmwindow import SpmWindow, spm_window
 from batterylab.fit.statistics import Judgement, judge
 from batterylab.recording import Recording
@@ -32,8 +33,7 @@ Array = NDArray[np.float64]
 #: what is fitted unless a setting says otherwise
 USUAL = ("negative_capacity_Ah", "positive_capacity_Ah", "x_start", "y_start",
          "log_negative_time", "log_positive_time", "contact_ohm")  # fmt: skip
-#: and where less than this share of the capacity moves, as in a pulse: the rest is the set's
-LITTLE = 0.2
+#: and where little of the capacity moves, as in a pulse: the rest is the set's
 USUAL_FOR_PULSES = ("y_start", "log_negative_time", "log_positive_time", "contact_ohm")
 #: residuals above this come from a parameter set that is not the cell's
 DOUBT_mV = 15.0
@@ -41,8 +41,6 @@ DOUBT_mV = 15.0
 CAPACITIES = (0.5, 2.0)
 LOGARITHMS = {"time": 3.0, "rate": 5.0, "conductivity": 2.0, "diffusivity": 2.0}
 MOST_OHM_V = 0.5
-#: the negative electrode's full end, from which the other parameters' starts follow
-FULL_ENDS = (0.0, -0.06)
 
 
 @dataclass(frozen=True)
@@ -109,63 +107,6 @@ class SpmeSettings(SpmSettings):
         return "spme"
 
 
-def moved_share(cell: Started, window: SpmWindow) -> float:
-    """Return the share of the cell's capacity over which the observed rows reach."""
-    charge_Ah = window.history.data[2][window.history.observed]
-    return float(np.ptp(charge_Ah)) / cell.tables.numbers["capacity_Ah"]
-
-
-def starts_of(cell: Started, window: SpmWindow, names: tuple[str, ...]) -> tuple[Array, Array]:
-    """Return all parameters as a base, and starts for the fitted ones, shape (s, p).
-
-    The set's electrodes are scaled to the discharge's charge; for each of some full ends of the
-    negative electrode, the positive one's follows from the voltage at rest.
-    """
-    base = cell.start.copy()
-    share = window.discharge_Ah / cell.tables.numbers["capacity_Ah"]
-    base[:2] *= share if 0.05 < share < 20.0 else 1.0
-    starts = []
-    for shift in FULL_ENDS:
-        start = base.copy()
-        full = _full_end(cell.tables, window.full_V)
-        start[2] = np.clip(full[0] + shift, 0.02, 0.98)
-        start[3] = _matching(cell.tables, float(start[2]), window.full_V)
-        starts.append(start)
-    index = indices_of(names)
-    base = starts[0].copy()
-    return base, np.array([start[index] for start in starts])
-
-
-def _grid(tables: CellTables) -> Array:
-    return np.linspace(0.0, 1.0, tables.potential_V.shape[1])
-
-
-def _matching(tables: CellTables, x: float, voltage_V: float) -> float:
-    """Return the positive electrode's stoichiometry that gives a voltage."""
-    grid = _grid(tables)
-    inside = (grid > 0.005) & (grid < 0.995)
-    wanted = voltage_V + float(np.interp(x, grid, tables.potential_V[0]))
-    return float(grid[inside][np.argmin(np.abs(tables.potential_V[1][inside] - wanted))])
-
-
-def _full_end(tables: CellTables, voltage_V: float) -> tuple[float, float]:
-    """Return the set's own stoichiometries in equilibrium at a voltage."""
-    start, grid = tables.numbers, _grid(tables)
-    ratio = _ratio(tables)
-    x = np.linspace(0.01, 0.99, 981)
-    y = start["start_p"] + (start["start_n"] - x) * ratio
-    u = np.interp(y, grid, tables.potential_V[1]) - np.interp(x, grid, tables.potential_V[0])
-    u = np.where((y > 0.005) & (y < 0.995), u, np.inf)
-    best = int(np.argmin(np.abs(u - voltage_V)))
-    return float(x[best]), float(y[best])
-
-
-def _ratio(tables: CellTables) -> float:
-    n = tables.numbers
-    q = [n[f"active_{e}"] * n[f"largest_{e}_mol_m3"] * n[f"thickness_{e}_m"] for e in "np"]
-    return q[0] / q[1]
-
-
 def bounds_of(
     base: Array, names: tuple[str, ...], amps: float, known: tuple[str, ...] = NAMES
 ) -> tuple[Array, Array]:
@@ -206,7 +147,7 @@ def solve_spm(
         The set and the rows.
     names : tuple of str
         What to fit.
-    start : ndarray, shape (16,), optional
+    start : ndarray, shape (20,), optional
         All parameters to begin from; else those of `starts_of`.
 
     Raises

@@ -14,7 +14,7 @@ contact_ohm             series resistance
 log_conductivity        logarithm of a factor on the electrolyte's conductivity
 log_salt_diffusivity    and on its diffusivity
 log_heat, log_cooling   logarithms of heat capacity in J/K and cooling in W/K
-charge_shift_1_Ah, ...  added to the charge of the second, third and fourth recording of a fit
+charge_shift_1_Ah, ...  added to the charge of the second to eighth recording of a fit
 ======================  ================================================================
 
 Sources: S. G. Marquis and others, J. Electrochem. Soc. 166 (2019) A3693, on the models;
@@ -40,13 +40,17 @@ Array = NDArray[np.float64]
 
 FARADAY_C_mol = 96485.33212
 
+#: of further recordings in one fit
+SHIFTS = tuple(f"charge_shift_{k}_Ah" for k in range(1, 8))
 NAMES = (
     "negative_capacity_Ah", "positive_capacity_Ah", "x_start", "y_start", "log_negative_time",
     "log_positive_time", "log_negative_rate", "log_positive_rate", "contact_ohm",
     "log_conductivity", "log_salt_diffusivity", "log_heat", "log_cooling",
-    "charge_shift_1_Ah", "charge_shift_2_Ah", "charge_shift_3_Ah",
+    *SHIFTS,
 )  # fmt: skip
 
+#: parameters at once, as in `levmar.pxd`
+MOST_FITTED = 16
 #: eigenmodes of the sphere that are kept as they are, and rates that stand for the others
 EXACT_MODES = 5
 OTHER_RATES = 11
@@ -143,7 +147,7 @@ class SpmCell:
     thermal : str
         ``given``: the temperature is given row by row; ``lumped``: one thermal node, and the
         rows hold the temperature around it.
-    start : ndarray, shape (16,)
+    start : ndarray, shape (20,)
         The set's own parameters, in the order of `NAMES`, at its initial concentrations.
     steps_s : tuple of float
         First step in time after a change of current, growth, longest step in s, or as a share of
@@ -239,7 +243,7 @@ def start_of(t: CellTables) -> Array:
     times = [math.log(n[f"radius_{e}_m"] ** 2 / d) for e, d in zip("np", middle, strict=True)]
     return np.array([
         *capacities, n["start_n"], n["start_p"], *times, 0.0, 0.0, n["contact_ohm"], 0.0, 0.0,
-        math.log(n["heat_J_K"]), math.log(n["cooling_W_K"]), 0.0, 0.0, 0.0,
+        math.log(n["heat_J_K"]), math.log(n["cooling_W_K"]), *np.zeros(len(SHIFTS)),
     ])  # fmt: skip
 
 
@@ -354,6 +358,11 @@ class History:
         """Rows that were measured."""
         return (self.flags & 1).astype(bool)
 
+    @property
+    def parts(self) -> NDArray[np.uint8]:
+        """The recording that each row belongs to, from 0."""
+        return (self.flags >> 4).astype(np.uint8)
+
 
 def history_of(
     time_s: ArrayLike,
@@ -428,7 +437,7 @@ def indices_of(
     Raises
     ------
     BatterylabError
-        If a name is unknown or given twice.
+        If a name is unknown or given twice, or there are more than 16.
     """
     wrong = [name for name in names if name not in known]
     if wrong or len(set(names)) != len(names):
@@ -436,6 +445,8 @@ def indices_of(
             f"parameters {', '.join(wrong or names)}: unknown, or given twice",
             hint=f"known: {', '.join(known)}",
         )
+    if len(names) > MOST_FITTED:
+        raise BatterylabError(f"{len(names)} parameters at once", hint=f"at most {MOST_FITTED}")
     return np.array([known.index(name) for name in names], np.int32)
 
 
@@ -473,7 +484,7 @@ def spm_voltage(
         The base set, model and thermal option.
     history : History
         From `history_of`.
-    parameters : array_like, shape (16,), optional
+    parameters : array_like, shape (20,), optional
         In the order of `NAMES`; else the set's own.
     derivatives : tuple of str
         Names of the parameters to derive by.

@@ -37,8 +37,6 @@ class SpmWindow:
         Voltage of the first row, in equilibrium.
     temperature_degC : float
         Median of the rows.
-    discharge_Ah : float
-        Largest charge that a measured discharge moved.
     nominal_Ah : float
         Of the data sheet; NaN if the recording does not say.
     notes : tuple of str
@@ -49,9 +47,13 @@ class SpmWindow:
     first_step: int
     full_V: float
     temperature_degC: float
-    discharge_Ah: float
     nominal_Ah: float
     notes: tuple[str, ...]
+
+    @property
+    def recordings(self) -> int:
+        """From how many recordings the rows come."""
+        return int(self.history.parts.max()) + 1
 
 
 def spm_window(
@@ -205,11 +207,9 @@ def _window(
         temperature_degC=degrees, voltage_V=ledger.voltage_V[own], observed=observed,
         relaxed=relaxed,
     )  # fmt: skip
-    moved = [-ledger.charge_Ah(s) for _, steps in parts for s, is_seen in steps if is_seen]
     return SpmWindow(
         history, parts[0][1][0][0].step_index, float(ledger.voltage_V[own[0]]),
-        float(np.median(degrees)), max(moved),
-        ledger.number("nominal_capacity_Ah"), notes,
+        float(np.median(degrees)), ledger.number("nominal_capacity_Ah"), notes,
     )  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def window_of(cell, whole, noise_V, seed):
     clean = dfn_voltage(cell, history_of(time_s, amps), whole).voltage_V
     volts = clean + noise_V * np.random.default_rng(seed).standard_normal(len(clean))
     history = history_of(time_s, amps, voltage_V=volts)
-    return SpmWindow(history, 0, float(clean[0]), 25.0, 4.17, 5.0, ())
+    return SpmWindow(history, 0, float(clean[0]), 25.0, 5.0, ())
 
 
 def test_six_parameters_come_back_from_data_without_noise(cell):

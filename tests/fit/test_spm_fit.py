@@ -43,6 +43,19 @@ def sealed(recording, tmp_path_factory):
     return write(recording, tmp_path_factory.mktemp("archive"))
 
 
+def drive_cycle(**more):
+    """From a rest near full on, in steps by the current's sign, the longest a tenth of the cell."""
+    bench = made.Bench(SimulatedCell(TRUTH), soc=0.95, meters=made.Meters(voltage_noise_V=2e-4))
+    bench.rest(1800)
+    random = np.random.default_rng(4)
+    for _ in range(16):
+        for low, high, least_s, most_s in ((-6, -2, 180, 360), (1, 4, 20, 90)):
+            bench.constant(random.uniform(low, high), int(random.integers(least_s, most_s)),
+                           kind="charge" if low > 0 else "discharge", every_s=5.0)  # fmt: skip
+    bench.rest(1800)
+    return bench.recording(**more)
+
+
 def truth_of(truth):
     cell, chen = SimulatedCell(truth), cell_tables("Chen2020").diffusivity_m2_s[:, 0]
     return {
@@ -94,6 +107,22 @@ def test_intervals_hold_on_the_kernels_own_data(recording):
     share = np.mean(np.abs(scores) < 2.0)
     assert 0.91 < share < 0.99
     assert np.abs(np.mean(scores, axis=0)).max() < 0.5
+
+
+def test_a_drive_cycle_starts_at_the_cells_size_not_at_its_largest_discharge():
+    made_of = fit(drive_cycle(), model="spme")
+    assert made_of.converged and not made_of.at_bound and made_of.residual_mV < 0.25
+    for name, true in truth_of(TRUTH).items():
+        assert made_of.values[name] == pytest.approx(true, rel=0.005), name
+
+
+def test_a_residual_beyond_the_voltages_own_scatter_is_no_fit(recording):
+    """Charge counted with the wrong sign: the optimiser arrives, but at nothing."""
+    columns = {**recording.columns, "net_capacity_Ah": -recording.columns["net_capacity_Ah"]}
+    wrong = fit(replace(recording, columns=columns), model="spme",
+                free="log_negative_time+contact_ohm")  # fmt: skip
+    assert not wrong.converged and "more than the voltage itself" in wrong.reason
+    assert all(np.isnan(v) for v in wrong.values.values())
 
 
 def test_what_cannot_be_told_apart_is_named(recording, spme):

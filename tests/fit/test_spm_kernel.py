@@ -158,7 +158,7 @@ def test_a_part_with_a_shift_begins_at_another_charge():
     two = spm_voltage(cell, later)
     assert np.allclose(one.voltage_V[61:], two.voltage_V, atol=1e-12)
     assert (one.jacobian[:61, 1] == 0).all() and (one.jacobian[61:, 1] != 0).all()
-    start[-3] += 1e-5
+    start[NAMES.index("charge_shift_1_Ah")] += 1e-5
     slope = (spm_voltage(cell, history, start).voltage_V - one.voltage_V) / 1e-5
     assert np.allclose(slope[61:], one.jacobian[61:, 1], rtol=2e-3, atol=1e-4)
 
