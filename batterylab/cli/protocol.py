@@ -410,7 +410,9 @@ def plan(
 
 
 def _echo_plan(data: dict[str, Any]) -> None:
-    click.echo(f"{data['study']}: {data['cells']} cells on {data['channels']} channels")
+    places = ", ".join(f"{c['channels']} in {c['name'] or 'none'}" for c in data["chambers"])
+    several = f", by chamber: {places}" if len(data["chambers"]) > 1 else ""
+    click.echo(f"{data['study']}: {data['cells']} cells on {data['channels']} channels{several}")
     for one in data["protocols"]:
         click.echo(f"  {one['name']:<26} {one['hours']:7.1f} h + {one['soak_h']:.1f} h soak, "
                    f"at most {one['longest_h']:.1f} h   ({one['source']})")

@@ -1,11 +1,13 @@
 """Plan a laboratory's time: how long a cell takes, how many channels that is, and when it ends.
 
-A batch is as many cells as there are channels. The bench runs one protocol after the other on
-all cells of a batch, and all wait for the slowest, so a batch takes the sum of its protocols,
-their soaks, and one changeover by hand.
+A batch fills one chamber: as many cells as it has channels. Protocols, and soaks within them, set
+the chamber's air, so all its cells take one protocol after the other and wait for the slowest; a
+batch takes the sum of its protocols, their soaks, and one changeover by hand. Chambers go on
+independently of each other.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +21,8 @@ from batterylab.study import Study
 
 SCHEMA = "batterylab.plan/1"
 WEEK_h = 168.0
+#: batches over which the wait for people is averaged
+PERIODS = 100
 #: hours, UTC, in which people change cells if the plan is for an attended laboratory
 ATTENDED = (8, 17)
 #: cells a lot from which the delivery's options are computed
@@ -81,13 +85,14 @@ def duration(resolved: Resolved, parameter_set: str = "Chen2020") -> Duration:
 
 @dataclass(frozen=True)
 class Span:
-    """One protocol of one batch, in hours from the plan's start."""
+    """One protocol of one batch, in hours from the plan's start; no chamber: its name is empty."""
 
     batch: int
     what: str
     cells: int
     start_h: float
     end_h: float
+    chamber: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,8 @@ class Plan:
         In the order in which the protocols run.
     cells, channels : int
         To be tested, and there to test them.
+    chambers : dict of str to int
+        Channels by the chamber that they stand in; those in none under an empty name.
     changeover_h : float
         To take a batch out and put the next one in.
     spans : tuple of Span
@@ -118,6 +125,7 @@ class Plan:
     spans: tuple[Span, ...]
     cells_per_pack: int | None
     cell_type: CellType
+    chambers: dict[str, int]
 
     @property
     def hours_per_cell(self) -> float:
@@ -126,8 +134,8 @@ class Plan:
 
     @property
     def batches(self) -> int:
-        """How often the bench is filled."""
-        return -(-self.cells // self.channels)
+        """How often a chamber is filled."""
+        return len({span.batch for span in self.spans if span.batch})
 
     @property
     def end_h(self) -> float:
@@ -136,8 +144,19 @@ class Plan:
 
     @property
     def cells_per_week(self) -> float:
-        """What the bench can take on, without a pause between batches."""
-        return self.channels * WEEK_h / self.hours_per_cell
+        """What the bench can take on; where people change cells, in the hours they are there."""
+        return self.channels * WEEK_h / self.period_h(self.hours_per_cell)
+
+    def period_h(self, hours: float) -> float:
+        """Return how long a channel is taken by a batch of `hours`, with its wait for people."""
+        if not self.attended:
+            return hours
+        calendar = _Calendar(self.start, self.attended)
+        for _ in range(PERIODS):
+            calendar.wait_for_people()
+            calendar.now_h += hours
+        calendar.wait_for_people()
+        return calendar.now_h / PERIODS
 
     def at(self, hours: float) -> str:
         """Return a time of the calendar as ISO 8601."""
@@ -151,6 +170,7 @@ class Plan:
             "cell_type": self.cell_type.to_dict(),
             "cells": self.cells,
             "channels": self.channels,
+            "chambers": [{"name": n, "channels": c} for n, c in self.chambers.items()],
             "protocols": [
                 {"name": d.name, "hours": d.hours, "soak_h": d.soak_h, "longest_h": d.longest_h,
                  "source": d.source} for d in self.durations
@@ -165,8 +185,8 @@ class Plan:
             "end": self.at(self.end_h),
             "days": self.end_h / 24.0,
             "calendar": [
-                {"batch": s.batch, "what": s.what, "cells": s.cells, "start": self.at(s.start_h),
-                 "end": self.at(s.end_h)} for s in self.spans
+                {"batch": s.batch, "chamber": s.chamber, "what": s.what, "cells": s.cells,
+                 "start": self.at(s.start_h), "end": self.at(s.end_h)} for s in self.spans
             ],
         }  # fmt: skip
 
@@ -205,7 +225,8 @@ def plan(
     """
     names = study.definition.protocols
     cells = len(study.cells) if cells is None else cells
-    channels = _channels(study) if channels is None else channels
+    chambers = _chambers(study) if channels is None else {"": channels}
+    channels = sum(chambers.values())
     for what, value in (("protocols", len(names)), ("cells", cells), ("channels", channels)):
         if value < 1:
             raise BatterylabError(
@@ -222,20 +243,22 @@ def plan(
     calendar = _Calendar(begin, attended)
     spans = (
         *_gauge_spans(study, calendar, changeover_h, parameter_set),
-        *_batch_spans(durations, cells, channels, changeover_h, calendar),
+        *_batch_spans(durations, cells, chambers, changeover_h, calendar),
     )
     return Plan(
         study.definition.name, durations, cells, channels, changeover_h, attended, begin, spans,
-        pack.series * pack.parallel if pack else None, study.cell_type,
+        pack.series * pack.parallel if pack else None, study.cell_type, chambers,
     )  # fmt: skip
 
 
-def _channels(study: Study) -> int:
+def _chambers(study: Study) -> dict[str, int]:
+    """Return the bench's channels by the chamber that they stand in."""
     from batterylab.bench.benchfile import BenchFile
 
     if not study.bench_path.exists():
-        return 0
-    return len(BenchFile.open(study.bench_path, study.cell_type).channels)
+        return {}
+    file = BenchFile.open(study.bench_path, study.cell_type)
+    return dict(Counter(channel.chamber for channel in file.channels.values()))
 
 
 def _whole_hour(moment: datetime) -> datetime:
@@ -247,10 +270,13 @@ def _whole_hour(moment: datetime) -> datetime:
 class _Calendar:
     """Hands out times one after the other, in hours from the start."""
 
-    def __init__(self, start: datetime, attended: bool) -> None:
+    def __init__(
+        self, start: datetime, attended: bool, now_h: float = 0.0, chamber: str = ""
+    ) -> None:  # fmt: skip
         self.start = start
         self.attended = attended
-        self.now_h = 0.0
+        self.now_h = now_h
+        self.chamber = chamber
 
     def wait_for_people(self) -> None:
         """Go on to when somebody is there to change cells."""
@@ -270,19 +296,27 @@ class _Calendar:
     def span(self, batch: int, what: str, cells: int, hours: float) -> Span:
         """Take the next hours."""
         begin_h, self.now_h = self.now_h, self.now_h + hours
-        return Span(batch, what, cells, begin_h, self.now_h)
+        return Span(batch, what, cells, begin_h, self.now_h, self.chamber)
 
 
 def _batch_spans(
-    durations: Sequence[Duration], cells: int, channels: int, changeover_h: float,
+    durations: Sequence[Duration], cells: int, chambers: dict[str, int], changeover_h: float,
     calendar: _Calendar,
 ) -> Iterator[Span]:  # fmt: skip
-    for batch in range(-(-cells // channels)):
-        count = min(channels, cells - batch * channels)
-        calendar.wait_for_people()
-        yield calendar.span(batch + 1, "changeover", count, changeover_h)
+    """Yield batch after batch, each into the chamber that is free first."""
+    free = [
+        _Calendar(calendar.start, calendar.attended, calendar.now_h, name) for name in chambers
+    ]
+    batch = 0
+    while cells > 0:
+        batch += 1
+        own = min(free, key=lambda item: item.now_h)
+        count = min(chambers[own.chamber], cells)
+        cells -= count
+        own.wait_for_people()
+        yield own.span(batch, "changeover", count, changeover_h)
         for one in durations:
-            yield calendar.span(batch + 1, one.name, count, one.total_h)
+            yield own.span(batch, one.name, count, one.total_h)
 
 
 def _gauge_spans(
@@ -340,7 +374,8 @@ def delivery(
         for n in [*chosen, None]:
             cells = needed if n is None else needed / lot * n
             busy_h = cells * (hours + plan_.changeover_h)
-            channels = math.ceil(busy_h / WEEK_h - 1e-9)
+            taken_h = cells * plan_.period_h(hours + plan_.changeover_h)
+            channels = math.ceil(taken_h / WEEK_h - 1e-9)
             options.append({
                 "protocols": names, "per_lot": n, "cells_per_week": cells,
                 "channel_hours_per_week": busy_h, "channels": channels,
@@ -393,8 +428,15 @@ def gantt_svg(plan_: Plan, most_batches: int = 60) -> str:
         return svg_of(drawing)
 
 
+def _row(plan_: Plan, batch: int) -> str:
+    if batch == 0:
+        return "gauge"
+    chamber = next(span.chamber for span in plan_.spans if span.batch == batch)
+    return f"batch {batch}, {chamber}" if len(plan_.chambers) > 1 and chamber else f"batch {batch}"
+
+
 def _label(ax: Any, plan_: Plan, shown: list[int], names: list[str], rows: int) -> None:
-    ax.set_yticks(range(len(shown)), ["gauge" if b == 0 else f"batch {b}" for b in shown])
+    ax.set_yticks(range(len(shown)), [_row(plan_, b) for b in shown])
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.set_xlabel(f"Days from {plan_.at(0.0)[:16].replace('T', ' ')} UTC")
     for place, name in enumerate(names):

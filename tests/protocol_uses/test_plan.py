@@ -1,6 +1,7 @@
 """Plans: durations, batches, calendar, channels for a delivery."""
 
 import json
+import math
 import time
 import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
@@ -137,3 +138,57 @@ def test_the_command_prints_json_and_draws(study, tmp_path):
     words = CliRunner().invoke(protocol, [*arguments[:2], "--packs", "50"]).stdout
     assert "every cell: " in words
     assert "cells a week" in words
+
+
+def with_chambers(study, *sizes):
+    """Give the study a bench of chambers A, B, … with so many channels each."""
+    lines = ["schema: batterylab.bench/1", "instruments:",
+             '  frame: {model: keysight_bt2200, address: "TCPIP::h::1::SOCKET"}']  # fmt: skip
+    channels = ["channels:"]
+    for number, size in enumerate(sizes):
+        name = "ABC"[number]
+        address = f"TCPIP::h::{number + 2}::SOCKET"
+        lines.append(f'  {name}: {{model: weiss_simserv, address: "{address}"}}')
+        channels.append(
+            f'  - {{name: "{name}-{{n}}", cycler: frame, channel: "{{{100 * (number + 1)}+n}}", '
+            f"chamber: {name}, shelf: 1, for: 1..{size}}}"
+        )
+    limits = "limits: {voltage: [2.45 V, 4.25 V], temperature: 65 degC}"
+    study.bench_path.write_text("\n".join([*lines, *channels, limits, ""]))
+    return Study.open(study.path)
+
+
+def test_a_batch_fills_a_chamber_and_chambers_go_on_alone(study):
+    made = plan(with_chambers(study, 20, 8), start=MONDAY)
+    assert made.chambers == {"A": 20, "B": 8}
+    # 48 cells: A 20, B 8 at 0 h; A 20 at 10 h; then nothing is left
+    begins = [(s.batch, s.chamber, s.cells, s.start_h) for s in made.spans if s.what == "two"]
+    assert begins == [(1, "A", 20, 1.0), (2, "B", 8, 1.0), (3, "A", 20, 11.0)]
+    assert (made.batches, made.end_h) == (3, 20.0)
+    assert made.cells_per_week == pytest.approx(28 * 168 / 10)
+    assert "batch 2, B" in " ".join(ET.fromstring(gantt_svg(made)).itertext())
+    data = made.to_dict()
+    assert data["chambers"] == [{"name": "A", "channels": 20}, {"name": "B", "channels": 8}]
+    assert {s["chamber"] for s in data["calendar"]} == {"A", "B"}
+    words = CliRunner().invoke(protocol, ["plan", str(study.path)]).stdout
+    assert "28 channels, by chamber: 20 in A, 8 in B" in words
+
+
+@pytest.mark.parametrize(("sizes", "cells"), [((3, 5, 1), 100), ((7,), 7), ((1, 30), 64)])
+def test_a_chamber_never_holds_two_protocols_at_a_time(study, sizes, cells):
+    made = plan(with_chambers(study, *sizes), cells=cells, start=MONDAY, attended=True)
+    for name, size in made.chambers.items():
+        own = sorted((s for s in made.spans if s.chamber == name), key=lambda s: s.start_h)
+        assert all(other.start_h >= one.end_h for one, other in pairwise(own))
+        assert all(s.cells <= size for s in own)
+    assert sum(s.cells for s in made.spans if s.what == "five") == cells
+
+
+def test_people_who_come_once_a_day_halve_what_a_bench_takes(study):
+    """Ten hours a batch from 8:00 end after 17:00, so there is one batch a working day."""
+    made = plan(study, channels=20, start=MONDAY, attended=True)
+    assert made.cells_per_week == pytest.approx(100.0, rel=0.02)
+    some = delivery(made, packs_per_week=50, lot=1000, samples=(8,))[0]
+    # 50 packs of 96 cells are 4.8 lots; 8 of each are 38.4 cells; 100 cells a week on 20 channels
+    assert some["channels"] == math.ceil(38.4 / 5)
+    assert some["channel_hours_per_week"] == pytest.approx(384.0)
