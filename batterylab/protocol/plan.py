@@ -304,9 +304,7 @@ def _batch_spans(
     calendar: _Calendar,
 ) -> Iterator[Span]:  # fmt: skip
     """Yield batch after batch, each into the chamber that is free first."""
-    free = [
-        _Calendar(calendar.start, calendar.attended, calendar.now_h, name) for name in chambers
-    ]
+    free = [_Calendar(calendar.start, calendar.attended, calendar.now_h, name) for name in chambers]
     batch = 0
     while cells > 0:
         batch += 1
@@ -417,7 +415,8 @@ def gantt_svg(plan_: Plan, most_batches: int = 60) -> str:
     names = list(dict.fromkeys(s.what for s in plan_.spans if s.what != "changeover"))
     with style(f"plan {plan_.study}"):
         drawing = figure(170, 32 + 5 * len(shown))
-        ax = axes(drawing, 22, 16, 6, 16)
+        longest = max(len(_row(plan_, batch)) for batch in shown)
+        ax = axes(drawing, max(22.0, 6.0 + 1.6 * longest), 16, 6, 16)
         for span in plan_.spans:
             if span.batch in shown:
                 is_work = span.what in names
