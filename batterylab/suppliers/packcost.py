@@ -30,6 +30,8 @@ CLASS_PERCENT = 0.25
 _LOTS = 8
 _PACKS, _STOCK = 40, 500
 _SEED = 20260101
+#: share of the voltage that an unmeasured resistance is taken to cost
+_DROP = 0.01
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Population:
         Between capacity and resistance of cells of a lot.
     Wh_per_Ah : float
         Mean voltage of a discharge.
+    has_resistance : bool
+        Whether the resistance was measured; an assumed one says nothing of power.
     """
 
     capacity_Ah: float
@@ -56,6 +60,7 @@ class Population:
     resistance_percent: float
     correlation: float
     Wh_per_Ah: float
+    has_resistance: bool = True
 
     def draw(self, packs: int, cells: int, rng: np.random.Generator, lots: int) -> "Stock":
         """Return a stock of `packs` x `cells` cells from so many lots."""
@@ -92,23 +97,28 @@ def population(
         return None
     scale = 100.0 / found.sample.mean
     cell = found.sd_cell if found.sd_cell is not None else found.sd_total
-    capacity = found.sample.mean if feature == "capacity_Ah" else cell_type.nominal_capacity_Ah
+    is_share = feature != "capacity_Ah"
+    capacity = found.sample.mean * (cell_type.nominal_capacity_Ah if is_share else 1.0)
     resistance = next((groups[r][name] for r in RESISTANCES if name in groups.get(r, {})), None)
     energy = groups.get("energy_Wh", {}).get(name)
     middle = 0.5 * (cell_type.voltage_min_V + cell_type.voltage_max_V)
-    volts = energy.sample.mean / capacity if energy and feature == "capacity_Ah" else middle
-    own, other = (20.0, 0.0) if resistance is None else _resistance(resistance)
+    volts = middle if energy is None or is_share else energy.sample.mean / capacity
+    known = None if resistance is None else _resistance(resistance)
+    own, other = known or (_assumed_mOhm(capacity, volts), 0.0)
     return Population(
         capacity, scale * (found.sd_lot or 0.0), scale * cell, own, other,
-        0.0 if resistance is None else _correlation(found, resistance), volts,
+        0.0 if resistance is None else _correlation(found, resistance), volts, known is not None,
     )  # fmt: skip
 
 
-def _resistance(found: Estimate) -> tuple[float, float]:
+def _resistance(found: Estimate) -> tuple[float, float] | None:
     mean = found.sample.mean
-    if not mean > 0:
-        return 20.0, 0.0
-    return mean, 100.0 * (found.sd_total or 0.0) / mean
+    return (mean, 100.0 * (found.sd_total or 0.0) / mean) if mean > 0 else None
+
+
+def _assumed_mOhm(capacity_Ah: float, volts: float) -> float:
+    """Return a resistance that costs a hundredth of the voltage at the pack's current."""
+    return 1e3 * _DROP * volts / (CellModel.rate_per_h * capacity_Ah)
 
 
 def _correlation(a: Estimate, b: Estimate) -> float:
@@ -190,6 +200,7 @@ def cost(people: Population, pack: Pack, cell_type: CellType) -> dict[str, Any]:
         "ways": ways,
         "packs": _PACKS,
         "correlation": people.correlation,
+        "resistance_measured": people.has_resistance,
         "production": {
             name: _production(people, pack, model, week)
             for name, week in PRODUCTION.items()
@@ -208,6 +219,8 @@ def _way(built: Stock, people: Population, pack: Pack, model: CellModel) -> dict
     mean = np.full((1, pack.series, pack.parallel), built.capacity_Ah.mean())
     same = run(mean, np.full_like(mean, built.resistance_ohm.mean()), model)
     found: dict[str, Any] = _losses(runs, built, same)
+    if not people.has_resistance:
+        found["power_percent"] = None
     whole_Wh = people.capacity_Ah * people.Wh_per_Ah * pack.series * pack.parallel
     lost_Wh = found["energy_percent"] / 100.0 * whole_Wh
     return {**found, "lost_Wh_per_car": lost_Wh,

@@ -171,10 +171,14 @@ def _pack(card: Mapping[str, Any]) -> Iterator[str]:
         small = found["production"]["50 cars a week"]
         least = max(ordered["lost_Wh_per_car"], 0.0)
         yield (f"  {name}: {plain['lost_Wh_per_car']:.0f} Wh and {plain['lost_km_per_car']:.2f} km "
-               f"lost, power {plain['power_percent']:.2f} %, imbalance "
+               f"lost, power {_power(plain['power_percent'])}, imbalance "
                f"{plain['imbalance_percent']:.2f} %; sorted {least:.0f} Wh; "
                f"at 50 cars a week classes leave {small['left_over_percent']:.1f} % of cells "
                "over")  # fmt: skip
+
+
+def _power(percent: float | None) -> str:
+    return "not known (no resistance)" if percent is None else f"{percent:.2f} %"
 
 
 def _watch(card: Mapping[str, Any]) -> Iterator[str]:

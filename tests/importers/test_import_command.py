@@ -10,6 +10,7 @@ import pytest
 
 from batterylab import archive
 from batterylab.cli import main
+from batterylab.features import table as features_table
 from batterylab.study import Study
 
 STUDY = """\
@@ -264,3 +265,15 @@ def test_the_core_imports_no_gpl_reader(data, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-2:] == ["0", "[]"]
+
+
+def test_a_discharge_that_was_stopped_gives_no_capacity(run, data, study, tmp_path):
+    whole = data / "multicell_30Q/cell1/discharge_1_2.lvm"
+    lines = whole.read_text().splitlines(keepends=True)
+    stopped = tmp_path / "stopped.lvm"
+    stopped.write_text("".join(lines[: len(lines) * 6 // 10]))
+    for file, cell in ((stopped, "30Q-1"), (whole, "30Q-2")):
+        assert run(file, "--into", study, "--cell", cell)[0] == 0
+    values = features_table(Study.open(study))
+    assert set(values[values.feature == "capacity_Ah"].serial) == {"30Q-2"}
+    assert len(archive.find(study / "archive")) == 2

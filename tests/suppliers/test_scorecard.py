@@ -318,6 +318,27 @@ def test_a_table_in_relative_capacity_without_lots(tmp_path):
     assert data["generated_utc"] is None
 
 
+def test_packs_of_cells_without_a_resistance_claim_no_power(tmp_path):
+    study = make_study(tmp_path / "s", ("PulseBat",), limits="", rules="")
+    values = np.random.default_rng(1).normal(0.9, 0.01, 60)
+    pack = scored(study, relative(values))["pack"]["suppliers"]["PulseBat"]["simulated"]
+    assert not pack["resistance_measured"]
+    for entry in (*pack["ways"].values(), *pack["production"].values()):
+        assert entry.get("power_percent") is None
+    whole_Wh = 96 * 5.0 * values.mean() * 3.35  # nominal Ah, middle of the voltage window
+    plain = pack["ways"]["random"]
+    assert plain["lost_Wh_per_car"] == pytest.approx(
+        plain["energy_percent"] / 100 * whole_Wh, rel=1e-9
+    )
+    rows = [
+        row(f"C{n}", 30.0 + n % 5, supplier="PulseBat", lot="", feature="dcir_10s_mOhm")
+        for n in range(60)
+    ]
+    known = scored(study, relative(values) + rows)["pack"]["suppliers"]["PulseBat"]["simulated"]
+    assert known["resistance_measured"]
+    assert known["ways"]["random"]["power_percent"] > 0
+
+
 @pytest.mark.parametrize("name", ["LFP_35Ah", "LMO_10Ah", "NMC_2.1Ah", "NMC_21Ah"])
 def test_the_spread_of_retired_cells(tmp_path, shared_data, name):
     file = f"multicell_pulsebat/{name}_W_5000.xlsx"
