@@ -44,9 +44,10 @@ from batterylab.fit.impedancefit import (
     solve_spme_impedance,
     spectrum_from,
 )
+from batterylab.fit.joint import joined
 from batterylab.fit.ocv import ocv_voltage, solve_ocv
 from batterylab.fit.spm import solve_spm
-from batterylab.fit.spmcell import History, SpmCell, spm_voltage
+from batterylab.fit.spmcell import SpmCell, spm_voltage
 from batterylab.fit.spmwindow import spm_window
 from batterylab.fit.statistics import judge
 from batterylab.recording import StepRow
@@ -346,14 +347,7 @@ def rate_lines(bpx: str) -> Iterator[Line]:
         return
     windows = [_rate_window(name) for name in RATES]
     ends = np.cumsum([window.history.data.shape[1] for window in windows])
-    parts = [window.history.data.copy() for window in windows]
-    for before, part in pairwise(parts):
-        part[0] += before[0, -1] + 1.0
-    whole = replace(
-        windows[0], discharge_Ah=windows[0].discharge_Ah,
-        history=History(np.ascontiguousarray(np.hstack(parts)),
-                        np.concatenate([window.history.flags for window in windows])),
-    )  # fmt: skip
+    whole = joined(windows)  # all begin full: no charge is shifted
     cell = SpmCell(cell_tables(bpx), "spme")
     start = cell.start.copy()
     solution, found = solve_spm(cell, whole, RATE_FREE, start=start)

@@ -16,7 +16,8 @@ FEW_FITS = 3
 
 
 @click.command()
-@click.argument("place", metavar="RECORDING|FILE|ARCHIVE|STUDY", type=click.Path(path_type=Path))
+@click.argument("places", metavar="RECORDING|FILE|ARCHIVE|STUDY...", nargs=-1, required=True,
+                type=click.Path(path_type=Path))
 @click.option("--model", type=click.Choice(["ocv", "circuit", "spm", "spme", "dfn", "impedance"]),
               required=True, help="Full-cell open-circuit voltage, a circuit on a pulse, a "
               "single-particle model without or with electrolyte, the full model, or an impedance "
@@ -24,6 +25,8 @@ FEW_FITS = 3
 @click.option("--parameters", "-p", multiple=True, metavar="K=V",
               help="Setting of the model, such as pairs=1; repeat for several.")
 @click.option("--step", type=int, help="Step to fit, as `archive show` numbers them.")
+@click.option("--joint", is_flag=True,
+              help="Fit several recordings of one cell together, with spm or spme.")
 @click.option("--protocol", default="", help="Fit only recordings of this protocol.")
 @click.option("--half-cells", type=click.Path(path_type=Path, dir_okay=False),
               help="CSV file: electrode,stoichiometry,potential_V. For ocv.")
@@ -37,9 +40,9 @@ FEW_FITS = 3
               "of spm and spme.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
 def fit(
-    place: Path, model: str, parameters: tuple[str, ...], step: int | None, protocol: str,
-    half_cells: Path | None, check: bool, plot_folder: Path | None,
-    export_folder: Path | None, as_json: bool,
+    places: tuple[Path, ...], model: str, parameters: tuple[str, ...], step: int | None,
+    joint: bool, protocol: str, half_cells: Path | None, check: bool,
+    plot_folder: Path | None, export_folder: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Fit a model to recordings, with standard errors.
 
@@ -54,9 +57,15 @@ def fit(
       batterylab fit my-study --model spme --check --export pybamm
       batterylab fit spectrum.DTA --model impedance -p "circuit=R0-p(R1,CPE1)-W1"
       batterylab fit my-study/archive/A1-001/<file>.h5 --model dfn --check
+      batterylab fit slow.csv fast.csv drive.csv --joint --model spme
     """  # noqa: D301
     settings = _settings(parameters, step)
-    job, fits = _fits(place, model, settings, protocol, half_cells, plot_folder)
+    place = places[0]
+    if joint:
+        job, fits = _joint(places, model, settings, check)
+    else:
+        _refuse_several(places)
+        job, fits = _fits(place, model, settings, protocol, half_cells, plot_folder)
     if plot_folder is not None:
         _draw(fits, plot_folder)
     if export_folder is not None:
@@ -176,6 +185,36 @@ def _fits(
     with Bar(f"Fitting {model}") as bar:
         workers = 1 if plot_folder is not None else processors()  # curves stay in their process
         return job, archive_fits(archive_folder(folder), job, bar.update, workers=workers)
+
+
+def _refuse_several(places: Sequence[Path]) -> None:
+    from batterylab.errors import BatterylabError
+
+    if len(places) > 1:
+        raise BatterylabError(
+            f"{len(places)} places to fit",
+            hint="give one, or several recordings of one cell with --joint",
+        )
+
+
+def _joint(
+    places: Sequence[Path], model: str, settings: dict[str, object], check: bool
+) -> tuple["Job", list["Fit"]]:
+    from batterylab.errors import BatterylabError
+    from batterylab.fit.joint import fit_joint
+    from batterylab.fit.spm import SpmSettings
+    from batterylab.fit.store import prepare
+
+    missing = next((place for place in places if not place.is_file()), None)
+    if missing is not None:
+        raise BatterylabError(f"{missing}: there is no such recording")
+    if check:
+        raise BatterylabError("--check compares one recording with PyBaMM",
+                              hint="leave --check or --joint out")  # fmt: skip
+    job = prepare(model, settings)
+    if not isinstance(job.settings, SpmSettings):
+        raise BatterylabError("several recordings in one fit: only with spm and spme")
+    return job, [fit_joint([_recording(place) for place in places], job.settings)]
 
 
 def _recording(place: Path) -> "Recording":

@@ -14,6 +14,7 @@ from batterylab.fit.circuit import CircuitSettings, fit_circuit
 from batterylab.fit.dfn import DfnSettings, fit_dfn
 from batterylab.fit.halfcells import HalfCells, from_parameter_set
 from batterylab.fit.impedance import ImpedanceSettings, fit_impedance
+from batterylab.fit.joint import fit_joint
 from batterylab.fit.ocv import OcvSettings, fit_ocv
 from batterylab.fit.result import Fit
 from batterylab.fit.spm import SpmeSettings, SpmSettings, fit_spm
@@ -89,6 +90,16 @@ def fit(
     recording: Sequence[Recording],
     model: str = ...,
     *,
+    joint: typing.Literal[True],
+    half_cells: HalfCells | None = ...,
+    **settings: Any,
+) -> Fit: ...
+@overload
+def fit(
+    recording: Sequence[Recording],
+    model: str = ...,
+    *,
+    joint: typing.Literal[False] = ...,
     half_cells: HalfCells | None = ...,
     **settings: Any,
 ) -> list[Fit]: ...
@@ -96,6 +107,7 @@ def fit(
     recording: Recording | Sequence[Recording],
     model: str = "ocv",
     *,
+    joint: bool = False,
     half_cells: HalfCells | None = None,
     **settings: Any,
 ) -> Fit | list[Fit]:
@@ -111,6 +123,9 @@ def fit(
         model, without or with electrolyte, on a discharge and pulses; ``dfn``: the full model of
         Doyle, Fuller and Newman on the same; ``impedance``: a circuit or the single-particle
         model on an impedance spectrum.
+    joint : bool
+        Whether several recordings of one cell go into one fit (``spm``, ``spme``); see
+        `batterylab.fit.joint`.
     half_cells : HalfCells, optional
         For ``ocv``; else those of the setting `parameter_set`.
     **settings
@@ -119,7 +134,7 @@ def fit(
     Returns
     -------
     Fit or list of Fit
-        As many as recordings. Look at `Fit.converged`: without it, values are NaN.
+        As many as recordings; one if joint. Look at `Fit.converged`: without it, values are NaN.
 
     Raises
     ------
@@ -129,6 +144,11 @@ def fit(
         If model or settings are unknown.
     """
     chosen = settings_of(model, settings)
+    if joint:
+        if not isinstance(chosen, SpmSettings) or isinstance(recording, Recording):
+            raise BatterylabError("several recordings in one fit: only with spm and spme",
+                                  hint="give a list of recordings of one cell")  # fmt: skip
+        return fit_joint(recording, chosen)
     if isinstance(chosen, OcvSettings) and half_cells is None:
         half_cells = from_parameter_set(chosen.parameter_set)
     if isinstance(recording, Recording):

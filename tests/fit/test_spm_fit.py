@@ -116,6 +116,30 @@ def test_a_drive_cycle_starts_at_the_cells_size_not_at_its_largest_discharge():
         assert made_of.values[name] == pytest.approx(true, rel=0.005), name
 
 
+def test_two_recordings_go_into_one_fit(recording, tmp_path):
+    """A drive cycle from 95 % and a discharge from full: one cell, two zeros of the counter."""
+    drive = drive_cycle(protocol="drive")
+    both = fit([recording, drive], model="spme", joint=True)
+    assert both.converged and not both.at_bound and both.residual_mV < 0.25
+    for name, true in truth_of(TRUTH).items():
+        assert both.values[name] == pytest.approx(true, rel=0.005), name
+    first, second = both.settings["recordings"]
+    assert first["rows"] + second["rows"] == both.rows and second["residual_mV"] < 0.3
+    assert both.settings["all_parameters"]["charge_shift_1_Ah"] < -0.1
+    places = [str(write(one, tmp_path)) for one in (recording, drive)]
+    done = CliRunner().invoke(cli, ["fit", *places, "--joint", "--model", "spme", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["fits"][0]["residual_mV"] == pytest.approx(both.residual_mV)
+    alone = CliRunner().invoke(cli, ["fit", *places, "--model", "spme"])
+    assert isinstance(alone.exception, BatterylabError) and "2 places" in str(alone.exception)
+    with pytest.raises(BatterylabError, match="only with spm and spme"):
+        fit([recording, drive], model="dfn", joint=True)
+    with pytest.raises(BatterylabError, match="two recordings"):
+        fit([recording], model="spm", joint=True)
+    with pytest.raises(BatterylabError, match="at most 8"):
+        fit([recording] * 9, model="spm", joint=True)
+
+
 def test_a_residual_beyond_the_voltages_own_scatter_is_no_fit(recording):
     """Charge counted with the wrong sign: the optimiser arrives, but at nothing."""
     columns = {**recording.columns, "net_capacity_Ah": -recording.columns["net_capacity_Ah"]}
