@@ -332,7 +332,6 @@ def test_parquet(data):
         "neware/edge/empty.ndax",
         "hppc/pybop_LGM50_5Ah_Pulse.mat",
         "arbin/beep_2017-05-09_test-TC-contact_CH33_Metadata.csv",
-        "eis/impedancepy_exampleDataGamry.DTA",
         "multicell_pulsebat/LFP_35Ah_W_5000.xlsx",
     ],
 )
