@@ -42,12 +42,13 @@ $(VENV)/.built: $(VENV)/.made pyproject.toml setup.py $(wildcard ext/*)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@
 
+# the package is there already: only what the extras need is installed, nothing is built again
 $(VENV)/.tested: $(VENV)/.built
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,gpl-readers]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'batterylab[test,gpl-readers]'
 	touch $@
 
 $(VENV)/.linted: $(VENV)/.tested
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,gpl-readers,lint]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'batterylab[test,gpl-readers,lint]'
 	touch $@
 
 clean:
