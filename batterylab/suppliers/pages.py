@@ -170,7 +170,8 @@ def _pack(card: Mapping[str, Any]) -> Iterator[str]:
         plain, ordered = found["ways"]["random"], found["ways"]["sorted and matched"]
         small = found["production"]["50 cars a week"]
         least = max(ordered["lost_Wh_per_car"], 0.0)
-        yield (f"  {name}: {plain['lost_Wh_per_car']:.0f} Wh and {plain['lost_km_per_car']:.2f} km "
+        lost_Wh, lost_km = (max(plain[f"lost_{unit}_per_car"], 0.0) for unit in ("Wh", "km"))
+        yield (f"  {name}: {lost_Wh:.0f} Wh and {lost_km:.2f} km "
                f"lost, power {_power(plain['power_percent'])}, imbalance "
                f"{plain['imbalance_percent']:.2f} %; sorted {least:.0f} Wh; "
                f"at 50 cars a week classes leave {small['left_over_percent']:.1f} % of cells "
