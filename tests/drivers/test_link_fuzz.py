@@ -1,6 +1,7 @@
 """Whatever bytes come back: the right reply or an error, in time, and the next one right."""
 
 import contextlib
+import threading
 import time
 
 import pytest
@@ -23,6 +24,7 @@ class Puppet(LineServer):
     def __init__(self):
         super().__init__(lambda text: [text])
         self.pieces = []
+        self.has_sent = threading.Event()
 
     def respond(self, text, talk):
         if text != "?":
@@ -30,6 +32,7 @@ class Puppet(LineServer):
             return
         for piece in self.pieces:
             talk.send(piece)
+        self.has_sent.set()
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +45,13 @@ def puppet(shared_loop):
     shared_loop.run(server.close())
 
 
-def answers(link, text):
-    """Ask until this machine is fast enough; whatever comes back must be the answer."""
+def answers(server, link, text):
+    """Ask until this machine is fast enough; whatever comes back must be the answer.
+
+    Bytes that come after the next question cannot be told from its answer: all are sent before.
+    """
+    server.has_sent.wait(1.0)
+    server.has_sent.clear()
     for _ in range(40):
         with contextlib.suppress(EnvironmentFailedError):
             assert link.query(text) == text
@@ -71,7 +79,7 @@ def test_a_line_is_read_whole_or_not_at_all(puppet, pieces):
         # the first reads may end with a reply while more is on its way; never in the middle of one
         assert sent.startswith(reply.encode("ascii") + b"\n")
     assert time.monotonic() - began < LIMIT_s
-    answers(link, "NEXT")
+    answers(server, link, "NEXT")
 
 
 @given(BYTES)
@@ -88,7 +96,7 @@ def test_a_block_is_read_whole_or_not_at_all(puppet, pieces):
         assert sent.startswith(b"#")
         assert len(content) == int(sent[2 : 2 + int(sent[1:2])])
         assert content in sent
-    answers(link, "NEXT")
+    answers(server, link, "NEXT")
 
 
 def test_what_nobody_asked_for_is_thrown_away_before_the_next_question(puppet):
@@ -98,7 +106,7 @@ def test_what_nobody_asked_for_is_thrown_away_before_the_next_question(puppet):
         with contextlib.suppress(EnvironmentFailedError):
             assert link.query("?") == "1.5"
         time.sleep(0.01)  # so that the rest arrives
-        answers(link, "NEXT")
+        answers(server, link, "NEXT")
 
 
 READINGS = {
