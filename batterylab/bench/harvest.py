@@ -12,6 +12,7 @@ import numpy as np
 
 from batterylab.archive import write
 from batterylab.bench.journal import ROW, JournalContent
+from batterylab.bench.standing import DIED
 from batterylab.recording import Recording, StepRow
 from batterylab.study import Study
 from batterylab.studylog import utc_text
@@ -55,7 +56,7 @@ def _recording(
     cut = [] if content.events and content.events[-1]["what"] != "interrupted" else cut[-1:]
     is_complete = any(e["what"] == "complete" for e in events)
     if not stopped and not is_complete:
-        stopped = (cut or ["the journal ends before the protocol does"])[0]
+        stopped = (cut or [DIED])[0]
     said = (text for e in events if e["what"] == "remark" for text in e["remarks"])
     remarks = list(dict.fromkeys(said))
     pauses = [

@@ -17,6 +17,9 @@ from batterylab.protocol import Outcome
  NET_WH) = range(len(ROW))  # fmt: skip
 ELAPSED, MOVED = len(ROW), len(ROW) + 1
 
+#: why a run ended whose journal does not say it
+DIED = "its runner died"
+
 
 @dataclass
 class Standing:
@@ -64,7 +67,7 @@ class Interrupted:
     content: JournalContent
     start_s: float = math.nan
     paused_s: float = 0.0
-    reason: str = "its runner died"
+    reason: str = DIED
     latest: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, len(ROW) + 2)))
 
     @classmethod

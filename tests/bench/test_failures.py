@@ -274,7 +274,7 @@ def test_a_journal_cut_anywhere_is_recovered_as_far_as_it_goes(bench_of, monkeyp
                 if any(event.items() >= is_complete.items() for event in content.events):
                     assert why == ""
                     continue
-                assert why == "the journal ends before the protocol does"
+                assert why == "its runner died"
                 rows = len(recording)
                 full = whole[recording.serial].columns
                 for name, values in recording.columns.items():

@@ -76,7 +76,7 @@ def test_a_killed_runner_leaves_its_guard_and_the_next_run_recovers(slow):
     assert [entry.serial for entry in entries] == ["A1-001", "A1-001", "A1-002", "A1-002"]
     states = list(states_of(study).values())
     assert [state["state"] for state in states] == ["invalid", "invalid", "valid", "valid"]
-    reason = "aborted: the journal ends before the protocol does"
+    reason = "aborted: its runner died"
     assert {state["reason"] for state in states[:2]} == {reason}
     assert {state["operator"] for state in states[:2]} == {"bob"}
     assert journals(study) == []
