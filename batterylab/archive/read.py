@@ -132,7 +132,8 @@ def find(folder: Path) -> list[ArchiveEntry]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise BatterylabError(f"{folder}: there is no such archive")
+        raise BatterylabError(f"{folder}: there is no such archive",
+                              hint="`batterylab run` and `batterylab import` make one")  # fmt: skip
     paths = [path for path in sorted(folder.glob("*/*.h5")) if not path.name.startswith(".")]
     return sorted((entry(path) for path in paths), key=lambda e: (e.serial, e.start_utc, e.seal))
 

@@ -416,10 +416,14 @@ def _echo_plan(data: dict[str, Any]) -> None:
     for one in data["protocols"]:
         click.echo(f"  {one['name']:<26} {one['hours']:7.1f} h + {one['soak_h']:.1f} h soak, "
                    f"at most {one['longest_h']:.1f} h   ({one['source']})")
+    batches = "1 batch" if data["batches"] == 1 else f"{data['batches']} batches"
     click.echo(
         f"a cell takes a channel for {data['hours_per_cell']:.1f} h; {data['channel_hours']:.0f} "
-        f"channel-hours in {data['batches']} batches; {data['cells_per_week']:.0f} cells a week"
+        f"channel-hours in {batches}; {data['cells_per_week']:.0f} cells a week"
     )
+    if data["gauge_rounds"]:
+        click.echo(f"the bench itself is measured first: {data['gauge_rounds']} rounds, "
+                   f"{data['gauge_channel_hours']:.0f} channel-hours")
     click.echo(f"from {data['start']} to {data['end']}: {data['days']:.1f} days")
     for option in data.get("delivery", {}).get("options", []):
         which = "every cell" if option["per_lot"] is None else f"{option['per_lot']} cells a lot"

@@ -84,7 +84,8 @@ def _found(
 ) -> Iterator[Found]:
     folder = Path(archive)
     if not folder.is_dir():
-        raise BatterylabError(f"{folder}: there is no such archive")
+        raise BatterylabError(f"{folder}: there is no such archive",
+                              hint="`batterylab run` and `batterylab import` make one")  # fmt: skip
     paths = [path for path in sorted(folder.glob("*/*.h5")) if not path.name.startswith(".")]
     if workers <= 1 or len(paths) < FEW:
         parts: Iterator[list[Found]] = ([_one(known, jobs)] for known in find(folder))

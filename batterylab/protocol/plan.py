@@ -138,6 +138,16 @@ class Plan:
         return len({span.batch for span in self.spans if span.batch})
 
     @property
+    def gauge_rounds(self) -> int:
+        """How often the study of the bench itself is loaded anew."""
+        return sum(not span.batch for span in self.spans if span.what == "changeover")
+
+    @property
+    def gauge_hours(self) -> float:
+        """Return the channel-hours that the study of the bench takes, changeovers included."""
+        return sum(s.cells * (s.end_h - s.start_h) for s in self.spans if not s.batch)
+
+    @property
     def end_h(self) -> float:
         """When the last cell is done, in hours from the start."""
         return max((span.end_h for span in self.spans), default=0.0)
@@ -180,6 +190,8 @@ class Plan:
             "hours_per_cell": self.hours_per_cell,
             "channel_hours": self.hours_per_cell * self.cells,
             "batches": self.batches,
+            "gauge_rounds": self.gauge_rounds,
+            "gauge_channel_hours": self.gauge_hours,
             "cells_per_week": self.cells_per_week,
             "start": self.at(0.0),
             "end": self.at(self.end_h),

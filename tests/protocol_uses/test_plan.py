@@ -71,6 +71,9 @@ def test_the_bench_file_gives_the_channels_and_the_gauge_its_rounds(tmp_path):
     assert made.durations[0].source == "simulation"
     gauge = [s for s in made.spans if s.batch == 0 and s.what == "gauge_check"]
     assert len(gauge) == 12  # 6 cells, 4 channels, 2 repeats: six rotations, twice
+    hours = sum(span.end_h - span.start_h for span in gauge) + 12 * made.changeover_h
+    assert made.gauge_rounds == 12
+    assert made.to_dict()["gauge_channel_hours"] == pytest.approx(4 * hours)
     assert made.spans[-1].batch == 1
 
 
