@@ -18,7 +18,10 @@ class DfnPeer:
     Changes are drawn as ramps of a microsecond; radial points lie at Chebyshev's nodes.
     """
 
-    def __init__(self, values: Any, time_s: Array, amps: Array, mesh: tuple[int, int]) -> None:
+    def __init__(
+        self, values: Any, time_s: Array, amps: Array, mesh: tuple[int, int],
+        tolerance: float = 1e-6,
+    ) -> None:  # fmt: skip
         module = pybamm()
         values = values.copy()
         values.update({"Lower voltage cut-off [V]": 0.0, "Upper voltage cut-off [V]": 10.0})
@@ -43,7 +46,8 @@ class DfnPeer:
             model, parameter_values=values, submesh_types=meshes,
             var_pts={"x_n": through, "x_s": through, "x_p": through, "r_n": radial, "r_p": radial},
             solver=module.IDAKLUSolver(
-                rtol=1e-6, atol=1e-6, output_variables=[VOLTAGE], options={"compile": True}
+                rtol=tolerance, atol=tolerance, output_variables=[VOLTAGE],
+                options={"compile": True},
             ),
         )  # fmt: skip
 

@@ -4,11 +4,13 @@ Accuracy against PyBaMM's refined solution, derivatives, solve times against PyB
 compiled, voltage output only, on the cheapest mesh of a search that meets the accuracy bar), a
 six-parameter fit. `benchmarks/fits.py` prints these lines too.
 
-    python benchmarks/fits_dfn.py [--quick]
+    python benchmarks/fits_dfn.py [--quick] [--only derivatives,fits,speed,accuracy]
+                                  [--sets Chen2020,...] [--histories 0.1C,1C,2C,pulses,drive]
 """
 
+import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,13 +31,15 @@ Array = NDArray[np.float64]
 
 #: the reference's points through each domain, and along each radius; see `refined`
 THROUGH, RADIAL = (20, 40, 80), (40, 60)
+COARSE_THROUGH, COARSE_RADIAL = (10, 20, 40), (20, 30)  # for an hour at 1 Hz
+TOLERANCE = 1e-7
+HISTORIES = ("0.1C", "1C", "2C", "pulses", "drive")
 #: meshes of the peer, from cheap to fine; quick: where the searches ended
 MESHES = ((20, 20), (20, 30), (30, 30), (40, 30), (40, 40), (60, 40), (80, 40))
 QUICK_MESHES = {"1C": (40, 30), "pulses": (40, 30), "drive": (20, 20)}
 #: the six parameters of the timed fits
 SIX = ("negative_capacity_Ah", "positive_capacity_Ah", "x_start", "log_negative_time",
        "log_positive_time", "contact_ohm")  # fmt: skip
-Solver = Callable[..., Array]
 
 
 @dataclass(frozen=True)
@@ -85,24 +89,29 @@ def end_of(time_s: Array, voltage_V: Array, least_V: float) -> float:
     return float(time_s[i - 1] + share * (time_s[i] - time_s[i - 1]))
 
 
-def refined(case: Case, solve: Solver) -> tuple[Array, Array]:
+def refined(case: Case) -> tuple[Array, Array]:
     """Return PyBaMM's voltage, refined and extrapolated, on two levels.
 
     Its error falls as the first power of the points through each domain and as the second of
     those along the radius (Chebyshev's nodes), as can be seen on these meshes.
     """
+    is_long = case.name == "drive"
+    through = COARSE_THROUGH if is_long else THROUGH
+    radial = COARSE_RADIAL if is_long else RADIAL
 
-    def at(through: int, radial: int) -> Array:
-        return solve(case.values, case.time_s, case.amps, model="dfn",
-                     points=(through, radial), tolerance=1e-7)  # fmt: skip
+    def at(*points: int) -> Array:
+        if is_long:
+            return DfnPeer(case.values, case.time_s, case.amps, points, TOLERANCE).solve()
+        return reference_voltage(case.values, case.time_s, case.amps, model="dfn",
+                                 points=points, tolerance=TOLERANCE)  # fmt: skip
 
-    first, second, third = (at(points, RADIAL[0]) for points in THROUGH)
-    along = at(THROUGH[0], RADIAL[1]) - first
-    more = 1.0 / (1.0 - (RADIAL[0] / RADIAL[1]) ** 2)
+    first, second, third = (at(points, radial[0]) for points in through)
+    along = at(through[0], radial[1]) - first
+    more = 1.0 / (1.0 - (radial[0] / radial[1]) ** 2)
     return 2.0 * second - first + along, 2.0 * third - second + more * along
 
 
-def compared(case: Case, reference: Solver = reference_voltage) -> Line:
+def compared(case: Case) -> Line:
     """Compare a case with PyBaMM; the reference is refined once to judge itself."""
     tables = case.cell.tables
     title = f"dfn {tables.name} {case.name}"
@@ -110,7 +119,7 @@ def compared(case: Case, reference: Solver = reference_voltage) -> Line:
     wanted = f"{bar:g} / 0.2 mV, 0.05 %"
     ours = dfn_voltage(case.cell, history_of(case.time_s, case.amps), case.start).voltage_V
     try:
-        coarse, fine = refined(case, reference)
+        coarse, fine = refined(case)
     except Exception as error:  # PyBaMM's solver has many ways to give up
         return Line(title, f"no reference: {str(error)[:40]}", wanted, None)
     least = tables.numbers["voltage_min_V"]
@@ -126,11 +135,13 @@ def compared(case: Case, reference: Solver = reference_voltage) -> Line:
     return Line(title, figure, wanted, met)
 
 
-def accuracy(is_quick: bool) -> Iterator[Line]:
+def accuracy(
+    is_quick: bool, sets: Sequence[str] = FULL_CELLS, histories: Sequence[str] = HISTORIES
+) -> Iterator[Line]:
     """Compare with PyBaMM, set by set."""
-    for name in ("Chen2020",) if is_quick else FULL_CELLS:
+    for name in ("Chen2020",) if is_quick else sets:
         cell = DfnCell(cell_tables(name))
-        for history in ("1C",) if is_quick else ("0.1C", "1C", "2C", "pulses", "drive"):
+        for history in ("1C",) if is_quick else histories:
             yield compared(case_of(cell, history))
 
 
@@ -201,7 +212,7 @@ def cheapest(case: Case, reference: Array, is_quick: bool) -> tuple[DfnPeer, str
     return peer, f"mesh {mesh[0]}, {mesh[1]}, {found}"
 
 
-def fits() -> Iterator[Line]:
+def fits(is_quick: bool = False) -> Iterator[Line]:
     """Time a six-parameter fit to a 1C discharge with 1 mV of white noise."""
     cell = DfnCell(cell_tables("Chen2020"))
     case = case_of(cell, "1C")
@@ -221,20 +232,30 @@ def fits() -> Iterator[Line]:
                seconds < 1.0 and solution.converged and rms < 1.05)  # fmt: skip
 
 
+#: parts of the benchmark, by name
+PARTS = {"derivatives": derivatives, "fits": fits, "speed": speed, "accuracy": accuracy}
+
+
 def dfn_lines(quick: bool) -> Iterator[Line]:
     """Yield all lines of the full model."""
-    yield from derivatives(quick)
-    yield from fits()
-    yield from speed(quick)
-    yield from accuracy(quick)
+    for part in PARTS.values():
+        yield from part(quick)
 
 
 def main(arguments: list[str]) -> int:
     """Print one line a bar and a summary; return the exit code."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true")
+    for name, known in (("only", PARTS), ("sets", FULL_CELLS), ("histories", HISTORIES)):
+        parser.add_argument(f"--{name}", default=",".join(known))
+    given = parser.parse_args(arguments)
     lines = []
-    for line in dfn_lines("--quick" in arguments):
-        print(line, flush=True)
-        lines.append(line)
+    for part in given.only.split(","):
+        found = (accuracy(given.quick, given.sets.split(","), given.histories.split(","))
+                 if part == "accuracy" else PARTS[part](given.quick))  # fmt: skip
+        for line in found:
+            print(line, flush=True)
+            lines.append(line)
     counts = [sum(line.met is met for line in lines) for met in (True, False, None)]
     print(f"{counts[0]} met, {counts[1]} missed, {counts[2]} reported")
     return 1 if counts[1] else 0

@@ -2,9 +2,9 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from batterylab.fit.celltables import CellTables
+from batterylab.pybamm_border import parameter_values, pybamm
 
 Array = NDArray[np.float64]
 History = tuple[Array, Array]
@@ -43,21 +43,14 @@ def drive(capacity_Ah: float, seconds: int) -> History:
 def charged(tables: CellTables, share: float = 1.0) -> tuple[float, float, float]:
     """Return both stoichiometries at a share of full charge, and the capacity in Ah.
 
-    Full and empty are where the set's open-circuit voltage meets its limits.
+    Full and empty are where PyBaMM finds the set's open-circuit voltage to meet its limits. A
+    potential that is not monotonic meets them more than once.
     """
-    n = tables.numbers
-    q_n, q_p = (n[f"active_{e}"] * n[f"largest_{e}_mol_m3"] * n[f"thickness_{e}_m"]
-                * n["area_m2"] * 96485.33212 / 3600.0 for e in "np")  # fmt: skip
-    grid = np.linspace(0.0, 1.0, tables.potential_V.shape[1])
-    held = n["start_n"] * q_n + n["start_p"] * q_p
-
-    def over(x: float, volts: float) -> float:
-        y = (held - x * q_n) / q_p
-        return float(np.interp(y, grid, tables.potential_V[1])
-                     - np.interp(x, grid, tables.potential_V[0])) - volts  # fmt: skip
-
-    low, high = max(0.0, (held - q_p) / q_n) + 1e-6, min(1.0, held / q_n) - 1e-6
-    full = brentq(over, low, high, args=(n["voltage_max_V"],), xtol=1e-12)
-    empty = brentq(over, low, high, args=(n["voltage_min_V"],), xtol=1e-12)
-    x = empty + share * (full - empty)
-    return x, (held - x * q_n) / q_p, (full - empty) * q_n
+    n, values = tables.numbers, parameter_values(tables.name)
+    (x, y), (empty, _), (full, _) = (
+        pybamm().lithium_ion.get_initial_stoichiometries(level, values)
+        for level in (share, 0.0, 1.0)
+    )
+    q_n = (n["active_n"] * n["largest_n_mol_m3"] * n["thickness_n_m"] * n["area_m2"]
+           * 96485.33212 / 3600.0)  # fmt: skip
+    return float(x), float(y), float(full - empty) * q_n

@@ -1,4 +1,4 @@
-r"""A single-particle fit as BPX (Battery Parameter eXchange), validated by `bpx`.
+r"""A fit of `spm`, `spme` or `dfn` as BPX (Battery Parameter eXchange), validated by `bpx`.
 
 BPX writes the exchange current as :math:`F k \sqrt{c_e / c_{e0}} \sqrt{x (1 - x)}`; k is that at
 x = 0.5 of the set, times the fit's factor, and how far the set's own exchange current lies from
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from batterylab.errors import BatterylabError
 from batterylab.fit.celltables import CellTables, cell_tables
 from batterylab.fit.result import Fit
-from batterylab.fit.spmcell import NAMES, FARADAY_C_mol, SpmCell
+from batterylab.fit.spmcell import FARADAY_C_mol
+from batterylab.fit.spmexport import KINDS, cell_of, names_of
 
 Array = NDArray[np.floating[Any]]
 
@@ -33,7 +34,7 @@ WORD = {"n": "negative", "p": "positive"}
 
 
 def bpx_of(fit: Fit) -> dict[str, Any]:
-    """Return a converged `spm` or `spme` fit as BPX content, checked against the standard.
+    """Return a converged fit as BPX content, checked against the standard.
 
     Raises
     ------
@@ -42,16 +43,15 @@ def bpx_of(fit: Fit) -> dict[str, Any]:
     """
     from batterylab.pybamm_bpx import checked_bpx
 
-    if fit.model not in ("spm", "spme"):
-        raise BatterylabError(f"a fit of {fit.model} has no BPX", hint="export spm or spme")
+    if fit.model not in KINDS:
+        raise BatterylabError(f"a fit of {fit.model} has no BPX", hint="export spm, spme or dfn")
     if not fit.converged:
         raise BatterylabError(f"the fit of {fit.serial} did not converge: {fit.reason}")
-    p = {name: float(v) for name, v in fit.settings["all_parameters"].items() if name in NAMES}
+    p = {name: float(v) for name, v in fit.settings["all_parameters"].items()}
     kelvin = float(fit.settings["temperature_degC"]) + 273.15
-    base = cell_tables(str(fit.settings["parameter_set"]), kelvin)
-    cell = SpmCell(base, fit.model, area_factor=float(fit.settings["area_factor"]))
+    cell = cell_of(fit, cell_tables(str(fit.settings["parameter_set"]), kelvin))
     t, n = cell.tables, cell.tables.numbers
-    own = dict(zip(NAMES, cell.start, strict=True))
+    own = dict(zip(names_of(fit.model), cell.start, strict=True))
     electrodes = {NAME[e]: _electrode(t, e, k, p, own) for k, e in enumerate("np")}
     ends = _stoichiometries(t, p)
     for e, (least, most) in zip("np", ends, strict=True):
@@ -63,7 +63,7 @@ def bpx_of(fit: Fit) -> dict[str, Any]:
             "Title": f"{fit.serial}, fitted with {fit.model}",
             "Description": f"batterylab fit of {t.name}, recording {fit.seal[:16]}; exchange "
             f"currents off BPX's form by {100 * errors[0]:.2g} % and {100 * errors[1]:.2g} %",
-            "Model": "SPMe",
+            "Model": "DFN" if fit.model == "dfn" else "SPMe",
         },
         "Parameterisation": {
             "Cell": _cell(t),
@@ -137,7 +137,8 @@ def _electrode(
         "Thickness [m]": n[f"thickness_{e}_m"],
         "Porosity": n[f"porosity_{e}"],
         "Transport efficiency": n[f"transport_{e}"],
-        "Conductivity [S.m-1]": n[f"conductivity_{e}_S_m"],
+        "Conductivity [S.m-1]": n[f"conductivity_{e}_S_m"] * math.exp(
+            p.get(f"log_{word}_conductivity", 0.0)),
         "Particle radius [m]": n[f"radius_{e}_m"],
         "Surface area per unit volume [m-1]":
             3.0 * capacity * n[f"active_{e}"] / n[f"radius_{e}_m"],

@@ -1,4 +1,4 @@
-"""A single-particle fit as PyBaMM's parameters, and its check against PyBaMM itself."""
+"""A fit of `spm`, `spme` or `dfn` as PyBaMM's parameters, and its check against PyBaMM itself."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,12 +76,12 @@ def export(fit: Fit) -> Export:
                               hint="export fits of spm, spme or dfn")  # fmt: skip
     if not fit.converged:
         raise BatterylabError(f"the fit of {fit.serial} did not converge: {fit.reason}")
-    names = DFN_NAMES if fit.model == "dfn" else NAMES
+    names = names_of(fit.model)
     whole = {name: float(fit.settings["all_parameters"][name]) for name in names}
     factor = float(fit.settings["area_factor"])
     kelvin = float(fit.settings["temperature_degC"]) + 273.15
     name = str(fit.settings["parameter_set"])
-    cell = _cell_of(fit, cell_tables(name, kelvin))
+    cell = cell_of(fit, cell_tables(name, kelvin))
     own, n = dict(zip(names, cell.start, strict=True)), cell.tables.numbers
     e = np.exp
     factors = {
@@ -110,7 +110,13 @@ def export(fit: Fit) -> Export:
     return Export(name, KINDS[fit.model], values, kept, {"contact resistance": "true"})
 
 
-def _cell_of(fit: Fit, tables: CellTables) -> SpmCell | DfnCell:
+def names_of(model: str) -> tuple[str, ...]:
+    """Return the names of all parameters of a model."""
+    return DFN_NAMES if model == "dfn" else NAMES
+
+
+def cell_of(fit: Fit, tables: CellTables) -> SpmCell | DfnCell:
+    """Return the cell of a fit, in its size."""
     factor = float(fit.settings["area_factor"])
     if fit.model == "dfn":
         return DfnCell(tables, area_factor=factor)
@@ -181,8 +187,8 @@ def check(fit: Fit, recording: Recording, points: tuple[int, int] = POINTS) -> C
     values = parameter_values(fit)
     window = spm_window(recording, fit.settings["step"], fit.settings["points"])
     kelvin = float(fit.settings["temperature_degC"]) + 273.15
-    cell = _cell_of(fit, cell_tables(str(fit.settings["parameter_set"]), kelvin))
-    names = DFN_NAMES if fit.model == "dfn" else NAMES
+    cell = cell_of(fit, cell_tables(str(fit.settings["parameter_set"]), kelvin))
+    names = names_of(fit.model)
     whole = np.array([float(fit.settings["all_parameters"][name]) for name in names])
     differences = []
     for part in _parts(window.history, float(fit.settings["temperature_degC"])):

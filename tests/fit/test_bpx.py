@@ -1,6 +1,7 @@
 """BPX files: as the start of a fit, and as what a fit is written to."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from batterylab.errors import BatterylabError
 from batterylab.fit import fit
 from batterylab.fit.bpxexport import bpx_of
 from batterylab.fit.celltables import cell_tables, tables_of
+from batterylab.fit.dfncell import DfnCell, dfn_voltage
 from batterylab.fit.halfcells import from_parameter_set
 from batterylab.fit.spmcell import SpmCell, history_of, spm_voltage
 from batterylab.pybamm_border import reference_voltage
@@ -55,6 +57,33 @@ def test_a_fit_goes_out_as_bpx_and_simulates_the_same_in_pybamm(spme, file):
     seen = np.isfinite(theirs)
     assert seen.sum() > 70
     assert np.abs(ours - theirs)[seen].max() < 1e-3
+
+
+def test_a_fit_of_the_full_model_goes_out_with_its_solids(whole_recording, tmp_path):
+    names = "y_start+contact_ohm+log_conductivity+log_negative_conductivity"
+    made = fit(whole_recording, "dfn", free=names, points=40)
+    found = made.settings["all_parameters"]
+    moved = {**found, "log_negative_conductivity": -3.0, "log_positive_conductivity": 0.5}
+    made = replace(made, converged=True, settings={**made.settings, "all_parameters": moved})
+    content = bpx_of(made)
+    assert content["Header"]["Model"] == "DFN"
+    path = tmp_path / "cell.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    degrees = made.settings["temperature_degC"]
+    cell = DfnCell(cell_tables("Chen2020", degrees + 273.15),
+                   area_factor=made.settings["area_factor"])  # fmt: skip
+    back = DfnCell(cell_tables(str(path), degrees + 273.15))
+    whole = np.array(list(moved.values()))
+    whole[2:4] = back.start[2:4]  # a BPX file begins full
+    time_s, amps, rows = history(degrees)
+    ours = dfn_voltage(cell, rows, whole).voltage_V
+    assert np.abs(dfn_voltage(back, rows).voltage_V - ours).max() < 5e-4
+    theirs = np.array([
+        reference_voltage(str(path), time_s, amps, model="dfn", temperature_degC=degrees,
+                          points=(points, 30)) for points in (10, 20)
+    ])  # fmt: skip
+    gap = (2.0 * theirs[1] - theirs[0] - ours)[1:]  # the error falls as the first power
+    assert np.isfinite(gap).all() and np.abs(gap).max() < 2e-3
 
 
 def test_the_stoichiometries_are_those_of_the_voltage_limits(content, file):
