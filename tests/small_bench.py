@@ -23,6 +23,8 @@ from batterylab.simulated.scpi import LineServer
 from batterylab.study import Study
 from batterylab.studyfiles import Size, write_study
 
+#: what may take long on a machine that is busy with other work
+PATIENT_s = 120.0
 INSTRUMENTS = ("cycler", "temps", "meter", "chamber", "clock")
 
 #: ten minutes of everything: both signs, a hold, a pulse, a rest, a state of charge is too long
@@ -91,12 +93,25 @@ class Loop:
         self.thread.start()
 
     def run(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout=20)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout=PATIENT_s)
 
     def close(self):
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
         self.loop.close()
+
+
+class SlowClock(LineServer):
+    """The clock's port: its answers can be late, while all else on the bench goes on."""
+
+    def __init__(self, bench):
+        super().__init__(bench.control.answer)
+        self.bench = bench
+
+    def respond(self, text, talk):
+        for reply in self.answer(text):
+            waits = "advance" in text and self.bench.delay_s and self.bench.all_charge()
+            talk.send(reply.encode() + b"\n", self.bench.delay_s if waits else 0.0)
 
 
 class Threaded:
@@ -115,7 +130,8 @@ class Threaded:
             for name, (port, model, serial) in plan.ports.items()
         }
         self.control = Control(self.world, self.ended.set)
-        self.servers["clock"] = (plan.clock_port, LineServer(self.control.answer))
+        self.delay_s = 0.0
+        self.servers["clock"] = (plan.clock_port, SlowClock(self))
         self.loop = Loop()
         for port, server in self.servers.values():
             self.loop.run(server.serve("127.0.0.1", port))
@@ -140,10 +156,17 @@ class Threaded:
 
         self.world.listeners.append(listen)
 
-    def slow_down(self, seconds):
-        """Let each advance take real time, so that a run can be caught in the middle."""
-        self.world.listeners.append(lambda *_: time.sleep(self.delay_s))
+    def slow_down(self, seconds=0.5):
+        """Let bench time creep while every cell charges, so that a run is caught there.
+
+        It goes on at once when `delay_s` is set to 0.
+        """
         self.delay_s = seconds
+
+    def all_charge(self):
+        """Say whether every cell on the bench is being charged."""
+        flows = self.world.flows_A()
+        return bool(flows) and all(amps > 0.1 for amps in flows.values())
 
     def place(self, channel):
         """Return the row of a channel in the bank."""
@@ -154,7 +177,7 @@ class Threaded:
             self.loop.run(server.close())
         self.loop.close()
         while process._started:  # detached runners that this process started
-            process._started.pop().wait(timeout=30)
+            process._started.pop().wait(timeout=PATIENT_s)
 
 
 @contextlib.contextmanager
@@ -204,12 +227,13 @@ def command(*arguments, **options):
     """Run the command line in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "batterylab", *map(str, arguments)],
-        capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=False, timeout=2 * PATIENT_s,
+        stdin=subprocess.DEVNULL,
         **options,
     )  # fmt: skip
 
 
-def wait_for(condition, seconds=20.0):
+def wait_for(condition, seconds=PATIENT_s):
     """Wait until a condition holds, and return what it gave."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -230,7 +254,7 @@ def status_file(study):
 
 def until_it_charges(study):
     """Wait until current flows, and return the runner's number."""
-    wait_for(lambda: status_file(study).get("bench_time_s", 0) > 150)
+    wait_for(lambda: status_file(study).get("bench_time_s", 0) > 120)
     assert all(state == "RUNNING" and amps > 2 for state, amps in cycler_now(study).values())
     return status_file(study)["pid"]
 

@@ -161,7 +161,8 @@ def harvest(study: Study, journal: Path, operator: str) -> list[tuple[Path, str]
     Returns
     -------
     list of (Path, str)
-        Each file, and why its channel was stopped; empty if it was not.
+        Each file, and why its channel was stopped; empty if it was not. A channel that was
+        stopped before its first sample has no file, and its path says so.
 
     Raises
     ------
@@ -186,6 +187,24 @@ def harvest(study: Study, journal: Path, operator: str) -> list[tuple[Path, str]
             elif remarks:
                 study.log.set_state(seal, "valid with remark", "; ".join(remarks), operator)
         done.append((path, stopped))
+    return done + _unrecorded(study, content, operator)
+
+
+def _unrecorded(study: Study, content: JournalContent, operator: str) -> list[tuple[Path, str]]:
+    """Enter in the log the channels that were stopped before their first sample."""
+    known = {(e["data"]["run"], e["data"]["channel"]) for e in study.log.entries("unrecorded")}
+    counts = dict(enumerate(content.row_counts.tolist()))
+    done = []
+    for event in content.events:
+        index = event.get("index", -1)
+        if event["what"] != "stopped" or counts.get(index):
+            continue
+        channel, run = content.head["channels"][index], content.head["run"]
+        serial, name = channel["serial"], channel["channel"]
+        if (run, name) not in known:
+            study.log.append("unrecorded", operator, serial=serial, channel=name, run=run,
+                             protocol=content.head["protocol"], reason=event["reason"])  # fmt: skip
+        done.append((study.archive / serial / "no recording", event["reason"]))
     return done
 
 

@@ -297,6 +297,11 @@ class Runner:
     def _begin_all(self) -> None:
         self._degrees = self._temperatures()
         self.chambers.read()
+        may_take(PREPARE_s)  # what a soak made stale: nobody shall begin later than the others
+        renewals = [frame.driver.renew for frame in self.frames if frame.is_stepped]
+        for error in at_once(self.clock, renewals):
+            if error is not None:
+                raise error
         self.clock.sleep_until(math.ceil(self.clock.now() + 1.0))
         now_s = float(math.floor(self.clock.now()))
         self.start_s = now_s

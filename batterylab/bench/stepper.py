@@ -33,6 +33,8 @@ TRIES = 2
 #: a discharge that the supply ended by itself ended where it should if it was this near
 NEAR_V = 0.1
 SLOTS = 1000
+#: so long after it was prepared, or ended a sequence, a supply is as it was left
+READY_s = 10.0
 #: a power or resistance is corrected when its current is off by this share
 STEER = 2e-4
 
@@ -66,6 +68,7 @@ class Stepper:
         self.protections = protections
         self.period_s = period_s
         self.held: Protections | None = None
+        self._ready_s = -math.inf
         self.due_s = math.inf
         self.late_s = 0.0
         self.error: BaseException | None = None
@@ -96,9 +99,26 @@ class Stepper:
             If the supply refuses.
         """
         with self._talking():
-            self.held = self.driver.prepare(self.protections)
+            self._prepare()
             self._sequences.clear()
             self._forget()
+
+    def _prepare(self) -> None:
+        self.held = self.driver.prepare(self.protections)
+        self._ready_s = self.clock.now()
+
+    def renew(self) -> None:
+        """Prepare the supply again, if it was left alone for long enough to let go.
+
+        Raises
+        ------
+        EnvironmentFailedError
+            If it refuses.
+        """
+        with self._talking():
+            watchdog_s = self.protections.watchdog_s or math.inf
+            if self.clock.now() - self._ready_s > min(READY_s, 0.5 * watchdog_s):
+                self._prepare()
 
     def _forget(self) -> None:
         with self._memory:
@@ -174,7 +194,7 @@ class Stepper:
         course, self._waiting = self._waiting, None
         if course is None:
             return
-        self.held = self.driver.prepare(self.protections)
+        self.renew()
         with self._memory:
             self._course = course
         self._begin(course)
@@ -307,6 +327,7 @@ class Stepper:
             self._begin(course)
             return
         self.driver.make_safe()
+        self._ready_s = self.clock.now()
         self._end(CellState.OK, course.last_s)
 
     def _end(self, state: CellState, end_s: float) -> None:
@@ -317,7 +338,7 @@ class Stepper:
 
     def _give_up(self, reason: str) -> None:
         """End the sequence as failed, with the output off; an output that stays on is told."""
-        course = self._course
+        course, self._ready_s = self._course, -math.inf
         end_s = course.last_s if course and math.isfinite(course.last_s) else self.clock.now()
         self._failure = reason
         try:
@@ -406,7 +427,7 @@ class Stepper:
             if self._state is CellState.RUNNING and self._waiting is None:
                 return dict.fromkeys(channels, self.driver.measure())
             if self.held is None:
-                self.held = self.driver.prepare(self.protections)
+                self._prepare()
             self.driver.set("REST", 0.0, 0.0, 1.0)
             self.driver.output(True)
             try:

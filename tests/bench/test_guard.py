@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from small_bench import cycler_now, wait_for
@@ -123,8 +124,20 @@ class Said:
 
 
 def test_the_heart_beats_while_the_main_loop_waits_and_stops_when_it_hangs(monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(pulse.time, "monotonic", lambda: now[0])
+    now, asked = [100.0], []
+
+    def monotonic():
+        asked.append(now[0])
+        return now[0]
+
+    def words_in_three_turns():
+        """Once it surely knows what time it is, count what it says."""
+        for _ in range(2):
+            count, before = len(said.words), len(asked)
+            wait_for(lambda before=before: len(asked) > before + 3)
+        return len(said.words) - count
+
+    monkeypatch.setattr(pulse, "time", SimpleNamespace(monotonic=monotonic))
     monkeypatch.setattr(pulse, "EVERY_s", 0.001)
     said = Said()
     heart = pulse.Pulse(said)
@@ -136,20 +149,15 @@ def test_the_heart_beats_while_the_main_loop_waits_and_stops_when_it_hangs(monke
     count = len(said.words)
     wait_for(lambda: len(said.words) > count + 3)  # a long wait that was told
     now[0] += 30.0
-    time.sleep(0.05)
+    assert words_in_three_turns() == 0  # a loop that hangs
     count = len(said.words)
-    time.sleep(0.1)
-    assert len(said.words) == count  # a loop that hangs
     heart.check_in()
     wait_for(lambda: len(said.words) > count + 3)
     other = threading.Thread(target=heart.allow, args=(1e6,))
     other.start()
     other.join()  # another thread's word does not count
     now[0] += 100.0
-    time.sleep(0.05)
-    count = len(said.words)
-    time.sleep(0.1)
-    assert len(said.words) == count
+    assert words_in_three_turns() == 0
     heart.check_in()
     said.is_gone = True
     with pytest.raises(EnvironmentFailedError, match="the guard is gone"):

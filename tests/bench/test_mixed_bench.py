@@ -8,6 +8,8 @@ from small_bench import Threaded, load_cells, sealed, states_of
 from batterylab import studyfiles
 from batterylab.bench.process import run_here
 from batterylab.bench.session import run_study
+from batterylab.drivers.ea_psb10000 import Psb10000
+from batterylab.errors import EnvironmentFailedError, SafetyStopError
 from batterylab.simulated import process
 from batterylab.study import Study
 
@@ -109,3 +111,24 @@ def test_ten_samples_a_second(mixed):
         moved_Ah = lithium_Ah(bench, recording.serial) - before[recording.serial]
         net_Ah = recording.columns["net_capacity_Ah"][-1]
         assert net_Ah == pytest.approx(moved_Ah, abs=5e-4), name
+
+
+def test_a_supply_that_fails_before_its_first_sample_is_told(mixed, monkeypatch):
+    at_once = GENTLE.replace("  - rest: {for: 30 s}\n", "", 1)
+    bench = mixed(only=("frame", "supply"), protocol=at_once)
+
+    apply = Psb10000._apply
+
+    def refuse(self, mode, *settings):
+        if mode != "REST":
+            raise EnvironmentFailedError("supply: it refuses")
+        apply(self, mode, *settings)
+
+    monkeypatch.setattr(Psb10000, "_apply", refuse)
+    with pytest.raises(SafetyStopError, match=r"A1-00\d: supply: it refuses") as caught:
+        run_here(bench.study, "ann")
+    assert caught.value.exit_code == 4
+    (recording,) = sealed(bench.study).values()
+    assert recording.provenance["channel"] == "F-1"
+    (entry,) = bench.study.log.entries("unrecorded")
+    assert (entry["data"]["channel"], entry["data"]["reason"]) == ("E-1", "supply: it refuses")

@@ -12,6 +12,7 @@ import sys
 
 import pytest
 from small_bench import (
+    PATIENT_s,
     children_of,
     cycler_now,
     is_alive,
@@ -35,9 +36,9 @@ from batterylab.simulated import process as simulated
 
 @pytest.fixture
 def slow(bench_of):
-    """Return a bench whose run takes about ten seconds."""
+    """Return a bench whose run can be caught while it charges."""
     bench = bench_of(poll_s=10)
-    bench.slow_down(0.1)
+    bench.slow_down()
     yield bench
     bench.delay_s = 0.0
     if is_running(bench.study):
@@ -106,17 +107,17 @@ def test_a_main_loop_that_hangs_falls_silent_and_its_guard_acts(slow):
         "import sys, threading\nfrom batterylab.bench import process, runner\n"
         "tick = runner.Runner._tick\n"
         "def hang(self):\n"
-        "    if self.clock.now() - self.start_s > 200: threading.Event().wait()\n"
+        "    if self.clock.now() - self.start_s > 120: threading.Event().wait()\n"
         "    tick(self)\n"
         "runner.Runner._tick = hang\nsys.argv = ['runner', sys.argv[1], 'ann']\nprocess.main()"
     )
     runner = subprocess.Popen([sys.executable, "-c", code, str(study.path)],
                               start_new_session=True)  # fmt: skip
     try:
-        report = wait_for(lambda: status_of(study).get("guard"), seconds=40)
+        report = wait_for(lambda: status_of(study).get("guard"))
         assert report["reason"].startswith("the runner was silent for ")
         assert report["is_safe"] is True
-        assert runner.wait(timeout=20) == -signal.SIGKILL
+        assert runner.wait(timeout=PATIENT_s) == -signal.SIGKILL
         assert_safe(study)
     finally:
         runner.kill()
@@ -142,7 +143,6 @@ def test_only_one_run_at_a_time_and_it_can_be_stopped(slow, tmp_path):
     with pytest.raises(EnvironmentFailedError, match="another study"), hold_bench(other):
         pass
     assert not is_running(other)
-    slow.delay_s = 0.05
     status = run.stop(study)
     assert (status["phase"], status["exit_code"]) == ("ended", 130)
     assert status["message"] == "stopped by the operator"
@@ -170,9 +170,9 @@ def test_a_closed_terminal_detaches_the_follower_and_sigterm_ends_the_run(slow):
     pid = until_it_charges(study)
     assert pid != follower.pid
     os.close(primary)  # the terminal is gone: its session gets SIGHUP
-    assert follower.wait(timeout=10) == -signal.SIGHUP
+    assert follower.wait(timeout=PATIENT_s) == -signal.SIGHUP
     before = status_file(study)["bench_time_s"]
-    wait_for(lambda: status_file(study)["bench_time_s"] > before + 50)
+    wait_for(lambda: status_file(study)["bench_time_s"] > before)
     assert is_running(study)
     os.kill(pid, signal.SIGTERM)
     wait_for(lambda: not is_running(study))

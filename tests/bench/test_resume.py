@@ -148,7 +148,7 @@ def test_supplies_go_on_where_they_were(mixed):
 
 def test_a_killed_runner_is_resumed_with_all_that_its_cycler_logged(bench_of):
     bench = bench_of(LONG, poll_s=10)
-    bench.slow_down(0.1)
+    bench.slow_down()
     study = bench.study
     before = {serial: lithium_Ah(bench, serial) for serial in study.cells}
     start_detached(study, "ann")
@@ -174,7 +174,7 @@ def test_a_killed_runner_is_resumed_with_all_that_its_cycler_logged(bench_of):
 
 def test_pause_and_resume_from_another_shell(bench_of):
     bench = bench_of(LONG, poll_s=10)
-    bench.slow_down(0.05)
+    bench.slow_down()
     study = bench.study
     start_detached(study, "ann")
     until_it_charges(study)
@@ -185,7 +185,7 @@ def test_pause_and_resume_from_another_shell(bench_of):
     start_detached(study, "ann", resumes=True)
     wait_for(lambda: status_file(study).get("phase") == "running")
     bench.delay_s = 0.0
-    wait_for(lambda: not is_running(study), seconds=60)
+    wait_for(lambda: not is_running(study))
     assert status_of(study)["exit_code"] == 0
     assert {s["state"] for s in states_of(study).values()} == {"valid with remark"}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from small_bench import (
     SHORT,
+    PATIENT_s,
     Threaded,
     command,
     cycler_now,
@@ -134,7 +135,7 @@ def test_a_run_in_the_foreground_and_again_for_what_is_missing(bench, call):
 def test_stop_from_another_terminal(bench, call):
     study = bench.study
     call("load", study.path)
-    bench.slow_down(0.1)
+    bench.slow_down()
     follower = subprocess.Popen(
         [sys.executable, "-m", "batterylab", "run", str(study.path), "--yes"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -147,11 +148,10 @@ def test_stop_from_another_terminal(bench, call):
     for arguments in (("load", study.path), ("unload", study.path)):
         code, _, err = call(*arguments)
         assert (code, "this study is running" in one_error(err)) == (1, True)
-    bench.delay_s = 0.02
     code, out, _ = call("stop", study.path)
     assert (code, out) == (0, "stopped; stopped by the operator\n")
     assert all(state == "ABORTED" for state, _ in cycler_now(study).values())
-    out, err = follower.communicate(timeout=20)
+    out, err = follower.communicate(timeout=PATIENT_s)
     assert follower.returncode == 130
     assert one_error(err) == "Error: stopped by the operator\n"
 
@@ -161,15 +161,14 @@ def test_ctrl_c_in_the_foreground_is_safe_and_130_and_can_be_resumed(bench, call
 
     study = bench.study
     command("load", study.path)
-    bench.slow_down(0.1)
+    bench.slow_down()
     run = subprocess.Popen(
         [sys.executable, "-m", "batterylab", "run", str(study.path), "--yes", "--foreground"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     until_it_charges(study)
-    bench.delay_s = 0.02
     run.send_signal(signal.SIGINT)
-    _, err = run.communicate(timeout=20)
+    _, err = run.communicate(timeout=PATIENT_s)
     assert run.returncode == 130
     assert err.splitlines()[-1] == "Interrupted."
     assert all(state == "ABORTED" for state, _ in cycler_now(study).values())

@@ -15,7 +15,7 @@ from batterylab.simulated.faults import FAULTS, UNPLUGGED, Fault, FaultyServer
 from batterylab.simulated.scpi import LineServer
 
 WANTED = Protections(2.4, 4.25, 6.0, 6.0, 3600.0)
-LIMIT_s = 20.0
+LIMIT_s = 60.0
 TIMEOUT_s = 0.12
 PATIENCE = 40
 TOLD = (EnvironmentFailedError, SafetyStopError)

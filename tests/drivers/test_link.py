@@ -2,7 +2,9 @@
 
 import asyncio
 import socket
+import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +12,10 @@ from batterylab.bench.clock import WallClock
 from batterylab.drivers.link import Link, LinkSpec
 from batterylab.errors import BatterylabError, EnvironmentFailedError
 
-QUICK = LinkSpec(timeout_s=0.3)
+#: for what does not answer, and for what does on a machine that is busy with other work
+QUICK, PATIENT = LinkSpec(timeout_s=0.3), LinkSpec(timeout_s=60.0)
+#: in a bounded time, however busy the machine: a link that waits for ever takes longer
+BOUND_s = 30.0
 
 
 class Clock:
@@ -50,7 +55,7 @@ class Scripted:
         finally:
             writer.close()
 
-    def link(self, spec=QUICK, clock=None):
+    def link(self, spec=PATIENT, clock=None):
         address = f"TCPIP::127.0.0.1::{self.port}::SOCKET"
         return Link("probe", address, spec, clock or WallClock())
 
@@ -80,11 +85,11 @@ def scripted(loop):
         thing.close()
 
 
-def fails_within(seconds, call, *words):
+def fails_soon(call, *words):
     began = time.monotonic()
     with pytest.raises(EnvironmentFailedError) as caught:
         call()
-    assert time.monotonic() - began < seconds
+    assert time.monotonic() - began < BOUND_s
     for word in words:
         assert word in str(caught.value)
     return caught.value
@@ -103,8 +108,8 @@ def test_a_silent_instrument_is_an_error_that_names_all_three(scripted):
     async def hang(line, writer, _):
         return
 
-    server, link = scripted(hang)
-    fails_within(1.5, lambda: link.query("MEAS?"), "probe", str(server.port), "'MEAS?'")
+    server, link = scripted(hang, spec=QUICK)
+    fails_soon(lambda: link.query("MEAS?"), "probe", str(server.port), "'MEAS?'")
 
 
 def test_an_instrument_that_hangs_up_is_an_error(scripted):
@@ -112,7 +117,7 @@ def test_an_instrument_that_hangs_up_is_an_error(scripted):
         writer.close()
 
     _, link = scripted(hang_up)
-    fails_within(1.5, lambda: link.query("MEAS?"), "probe", "'MEAS?'")
+    fails_soon(lambda: link.query("MEAS?"), "probe", "'MEAS?'")
 
 
 def test_an_instrument_that_resets_the_connection_is_an_error(scripted):
@@ -120,7 +125,7 @@ def test_an_instrument_that_resets_the_connection_is_an_error(scripted):
         writer.transport.abort()
 
     _, link = scripted(reset)
-    fails_within(1.5, lambda: link.query("MEAS?"), "'MEAS?'")
+    fails_soon(lambda: link.query("MEAS?"), "'MEAS?'")
 
 
 def test_a_flood_without_an_end_is_an_error(scripted):
@@ -129,37 +134,44 @@ def test_a_flood_without_an_end_is_an_error(scripted):
             writer.write(b"x" * 65536)
             await writer.drain()
 
-    _, link = scripted(flood)
-    fails_within(5.0, lambda: link.query("MEAS?"), "'MEAS?'")
+    _, link = scripted(flood, spec=QUICK)
+    fails_soon(lambda: link.query("MEAS?"), "'MEAS?'")
 
 
 def test_a_trickle_without_an_end_is_an_error(scripted):
     async def trickle(line, writer, _):
-        for _ in range(1500):
+        while True:
             writer.write(b"x")
+            await writer.drain()
             await asyncio.sleep(0.01)
 
-    _, link = scripted(trickle)
-    fails_within(5.0, lambda: link.query("MEAS?"), "'MEAS?'")
+    _, link = scripted(trickle, spec=QUICK)
+    fails_soon(lambda: link.query("MEAS?"), "'MEAS?'")
 
 
 def test_a_reply_of_foreign_bytes_is_an_error(scripted):
     async def foreign(line, writer, _):
         writer.write(b"\xff\xfe\xb6\n")
 
-    _, link = scripted(foreign)
-    fails_within(1.0, lambda: link.query("MEAS?"), "'MEAS?'")
+    _, link = scripted(foreign, spec=QUICK)
+    fails_soon(lambda: link.query("MEAS?"), "'MEAS?'")
 
 
 def test_a_late_reply_is_never_taken_for_the_next_one(scripted):
+    given_up, written = threading.Event(), threading.Event()
+
     async def late(line, writer, connection):
         if line == b"SLOW?\n":
-            await asyncio.sleep(0.6)
+            while not given_up.is_set():
+                await asyncio.sleep(0.01)
         writer.write(line)
+        written.set()
 
-    server, link = scripted(late)
-    fails_within(1.5, lambda: link.query("SLOW?"))
-    time.sleep(0.5)
+    server, link = scripted(late, spec=QUICK)
+    fails_soon(lambda: link.query("SLOW?"))
+    given_up.set()
+    assert written.wait(BOUND_s)
+    link.spec = PATIENT
     assert link.query("NEXT?") == "NEXT?"
     assert server.connections == 2
 
@@ -191,7 +203,7 @@ def test_nobody_there_is_an_error(address):
         finally:
             link.close()
 
-    fails_within(3.0, talk, "probe")
+    fails_soon(talk, "probe")
 
 
 def block(content: bytes) -> bytes:
@@ -219,13 +231,13 @@ def test_a_block_that_is_not_whole_is_an_error(scripted, reply):
     async def send(line, writer, _):
         writer.write(reply)
 
-    _, link = scripted(send)
-    fails_within(1.5, lambda: link.query_block("DATA?"), "'DATA?'")
+    _, link = scripted(send, spec=QUICK)
+    fails_soon(lambda: link.query_block("DATA?"), "'DATA?'")
 
 
 def test_gaps_go_through_the_clock(scripted):
     clock = Clock()
-    _, link = scripted(echo, spec=LinkSpec(timeout_s=0.3, minimum_gap_s=0.25), clock=clock)
+    _, link = scripted(echo, spec=replace(PATIENT, minimum_gap_s=0.25), clock=clock)
     for _ in range(3):
         link.query("MEAS?")
     assert clock.sleeps == pytest.approx([0.25, 0.25])
@@ -254,14 +266,19 @@ def test_small_queries_and_large_blocks_are_fast(scripted):
             writer.write(block(content) if line == b"DATA?\n" else line)
 
     _, link = scripted(reply)
-    began = time.perf_counter()
-    for _ in range(300):
+
+    def at_best_s(work, times):
+        took = []
+        for _ in range(times):
+            began = time.perf_counter()
+            work()
+            took.append(time.perf_counter() - began)
+        return min(took)
+
+    def set_and_get():
         link.write("SET 1")
         link.query("GET?")
-    assert 300 / (time.perf_counter() - began) > 30
-    times = []
-    for _ in range(10):
-        began = time.perf_counter()
-        link.query_block("DATA?")
-        times.append(time.perf_counter() - began)
-    assert min(times) < 0.1
+
+    # two small packets in a row wait 40 ms where nobody asked TCP not to
+    assert at_best_s(set_and_get, 300) < 0.03
+    assert at_best_s(lambda: link.query_block("DATA?"), 10) < 0.1

@@ -14,7 +14,7 @@ from batterylab.errors import BatterylabError, EnvironmentFailedError
 from batterylab.simulated.scpi import LineServer
 
 TIMEOUT_s = 0.05
-LIMIT_s = 20.0
+LIMIT_s = 60.0
 SPEC = LinkSpec(timeout_s=TIMEOUT_s)
 
 
@@ -50,7 +50,7 @@ def answers(server, link, text):
 
     Bytes that come after the next question cannot be told from its answer: all are sent before.
     """
-    server.has_sent.wait(1.0)
+    assert server.has_sent.wait(LIMIT_s)
     server.has_sent.clear()
     for _ in range(40):
         with contextlib.suppress(EnvironmentFailedError):
