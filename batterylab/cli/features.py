@@ -121,11 +121,21 @@ def _one_by_one(frame: "pd.DataFrame") -> list[str]:
             f"{first['serial']}, {first['protocol']}, {first['start_utc']}, "
             f"seal {str(seal)[:8]}, {first['state']}"
         )
-        for row in rows.to_dict("records"):
+        for row in rows[rows["cycles"].isna()].to_dict("records"):
             value = with_uncertainty(row["value"], row["uncertainty"])
             steps = f"steps {row['steps']}: " if row["steps"] else ""
             lines.append(f"  {row['feature']:<34} {value:>20}  {steps}{row['method']}")
+        lines += _course(rows[rows["cycles"].notna()])
     return lines
+
+
+def _course(rows: "pd.DataFrame") -> list[str]:
+    """Return the course of ageing in one line."""
+    if rows.empty:
+        return []
+    first, last = rows.iloc[0], rows.iloc[-1]
+    return [f"  {first['feature']:<34} {len(rows)} values, {first['value']:.6g} to "
+            f"{last['value']:.6g} over {last['cycles']:.4g} equivalent full cycles"]  # fmt: skip
 
 
 def with_uncertainty(value: float, uncertainty: float) -> str:
@@ -143,9 +153,12 @@ def with_uncertainty(value: float, uncertainty: float) -> str:
 def _summary(frame: "pd.DataFrame") -> list[str]:
     from math import isfinite, nan
 
+    from batterylab.features.course import AGED
+
     head = ("feature", "supplier", "part", "n", "mean", "sd", "smallest", "largest", "uncertainty")
     lines = [_row(head)]
-    usable = frame[~frame["state"].isin(("invalid", "superseded"))]
+    usable = frame[~frame["state"].isin(("invalid", "superseded", "stopped"))]
+    usable = usable[usable["feature"] != AGED]
     for key, rows in usable.groupby(["feature", "supplier", "part"], sort=False):
         feature, supplier, part = (str(name) for name in key)
         values = rows["value"]
@@ -164,8 +177,8 @@ def _row(cells: tuple[str, ...]) -> str:
 
 def _say_what_is_left_out(frame: "pd.DataFrame") -> None:
     of = frame.drop_duplicates("seal")
-    left_out = of[of["state"].isin(("invalid", "superseded"))]
+    left_out = of[of["state"].isin(("invalid", "superseded", "stopped"))]
     told = f"{len(of)} recordings and tables with features, {len(frame)} features"
     if len(left_out):
-        told += f"; {len(left_out)} invalid or superseded, not in the summary"
+        told += f"; {len(left_out)} invalid, superseded or stopped, not in the summary"
     click.echo(told, err=True)

@@ -1,6 +1,7 @@
 """Draw all features from one recording."""
 
 from batterylab.features.capacity import capacity_features
+from batterylab.features.course import course_features
 from batterylab.features.feature import Feature
 from batterylab.features.ledger import Ledger
 from batterylab.features.loading import loading_features
@@ -9,7 +10,7 @@ from batterylab.features.shares import share_features
 from batterylab.recording import Recording
 
 #: counts up whenever a formula or a choice changes; results of another version are drawn anew
-VERSION = "5"
+VERSION = "6"
 
 
 def features_of(recording: Recording) -> list[Feature]:
@@ -23,7 +24,8 @@ def features_of(recording: Recording) -> list[Feature]:
     Returns
     -------
     list of Feature
-        Capacity first; empty if nothing can be said. Names occur once.
+        Capacity first; empty if nothing can be said. Names occur once, but for the capacities
+        of a life test, one for each discharge.
     """
     if not recording.steps:
         return loading_features(recording)
@@ -33,4 +35,5 @@ def features_of(recording: Recording) -> list[Feature]:
         *share_features(ledger),
         *resistance_features(ledger),
         *loading_features(recording),
+        *course_features(ledger),
     ]

@@ -29,6 +29,8 @@ class Feature:
     parts : tuple of (int, float)
         What it was made of: last step and value of each single result, all of them listed,
         also those that the mean leaves out.
+    cycles : float
+        Cycles that the cell had done before, since its first capacity; NaN if not known.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Feature:
     steps: tuple[int, ...] = ()
     soc_percent: float = math.nan
     parts: tuple[tuple[int, float], ...] = ()
+    cycles: float = math.nan
 
     @property
     def unit(self) -> str:
@@ -60,6 +63,7 @@ class Feature:
             "steps": list(self.steps),
             "soc_percent": _none(self.soc_percent),
             "parts": [{"step": step, "value": _none(value)} for step, value in self.parts],
+            "cycles": _none(self.cycles),
         }
 
     @classmethod
@@ -73,6 +77,7 @@ class Feature:
             steps=tuple(int(step) for step in data["steps"]),
             soc_percent=_nan(data["soc_percent"]),
             parts=tuple((int(part["step"]), _nan(part["value"])) for part in data["parts"]),
+            cycles=_nan(data["cycles"]),
         )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     "supplier", "lot", "serial", "channel", "protocol", "part", "seal", "start_utc", "feature",
     "value", "uncertainty", "unit", "method", "steps", "state", "source", "soc_percent",
+    "cycles",
 )  # fmt: skip
 
 Progress = Callable[[int, int], None]
@@ -77,7 +78,7 @@ def frame_of(rows: Iterable[Row]) -> "pd.DataFrame":
     import pandas as pd
 
     frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
-    numbers = ["value", "uncertainty", "soc_percent"]
+    numbers = ["value", "uncertainty", "soc_percent", "cycles"]
     return frame.astype({**dict.fromkeys(numbers, "float64")})
 
 
@@ -116,6 +117,7 @@ def feature_cells(feature: Feature) -> Row:
         "method": feature.method,
         "steps": feature.steps_text,
         "soc_percent": feature.soc_percent,
+        "cycles": feature.cycles,
     }
 
 
@@ -126,7 +128,7 @@ def _table_rows(
 ) -> list[Row]:
     seal = str(sheet.get("sha256", ""))
     name = str(sheet.get("name", ""))
-    state = str(states.get(seal, {}).get("state", "valid"))
+    state = str(states.get(seal, {}).get("state", ""))
     rows = []
     for row in sheet["rows"]:
         serial, feature = str(row["serial"]), str(row["feature"])
@@ -149,9 +151,10 @@ def _table_rows(
                 "unit": str(row.get("unit") or unit_of(feature)),
                 "method": f"from the table {name}; {_told(row)}",
                 "steps": "",
-                "state": state,
+                "state": state or ("stopped" if row.get("stopped") else "valid"),
                 "source": "table",
                 "soc_percent": _nan(row.get("soc_percent")),
+                "cycles": _nan(row.get("cycles")),
             }
         )
     return rows

@@ -167,7 +167,7 @@ def _check_row(path: Path, number: int, row: Any) -> None:
         raise BatterylabError(
             f"{path}: row {number} lacks serial, feature or value", hint="import the table again"
         )
-    for name in ("value", "uncertainty", "soc_percent"):
+    for name in ("value", "uncertainty", "soc_percent", "cycles"):
         value = row.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise BatterylabError(f"{path}: row {number}: {name} = {value!r} is not a number")

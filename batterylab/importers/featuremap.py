@@ -44,6 +44,13 @@ class SocColumn(_Part):
     unit: Literal["percent", "ratio"] = "percent"
 
 
+#: what a column of stopped tests may say, in any case; empty is as good as no
+STOPPED = {
+    **dict.fromkeys(("yes", "true", "1", "x", "stopped", "aborted", "censored"), True),
+    **dict.fromkeys(("", "no", "false", "0", "complete", "completed", "finished", "ok"), False),
+}
+
+
 def _is_feature_name(name: str) -> str:
     if not _FEATURE.match(name.replace(SOC_MARK, "0")):
         raise ValueError(
@@ -134,6 +141,8 @@ class FeatureMap(_Part):
     supplier: Source | None = None
     lot: Source | None = None
     soc: SocColumn | None = None
+    cycles: FromColumn | None = None
+    stopped: FromColumn | None = None
     features: list[FeatureColumn] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -149,6 +158,7 @@ class FeatureMap(_Part):
 
     def columns(self) -> list[str]:
         """Return the headers that the table must have."""
-        sources: list[Any] = [self.serial, self.supplier, self.lot, self.soc, *self.features]
+        sources: list[Any] = [self.serial, self.supplier, self.lot, self.soc, self.cycles,
+                              self.stopped, *self.features]  # fmt: skip
         sources += [f.reference for f in self.features if isinstance(f.reference, FromColumn)]
         return [source.column for source in sources if source is not None and source.column]

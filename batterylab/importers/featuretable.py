@@ -19,7 +19,14 @@ from batterylab.errors import (
     Problem,
     ProblemsError,
 )
-from batterylab.importers.featuremap import SOC_MARK, FeatureColumn, FeatureMap, FromColumn, Source
+from batterylab.importers.featuremap import (
+    SOC_MARK,
+    STOPPED,
+    FeatureColumn,
+    FeatureMap,
+    FromColumn,
+    Source,
+)
 from batterylab.importers.store import Target
 from batterylab.importers.text import read_text
 from batterylab.importers.vendortable import refuse
@@ -45,7 +52,8 @@ class PreparedTable:
     original, map_bytes : bytes
         Their contents.
     rows : list of dict
-        In long form: serial, supplier, lot, feature, value, uncertainty, unit, soc_percent.
+        In long form: serial, supplier, lot, feature, value, uncertainty, unit, and where the
+        map names them soc_percent, cycles, stopped.
     """
 
     path: Path
@@ -168,7 +176,7 @@ class _Reader:
         self.cell_type = target.study.cell_type if target.study else None
         self.position = {column: index for index, column in reversed(list(enumerate(header)))}
         self.problems: list[Problem] = []
-        self.rows: dict[tuple[str, str], Row] = {}
+        self.rows: dict[tuple[str, str, float | None], Row] = {}
         self.places: dict[str, tuple[str, str]] = {}
         if self.cell_type is None and any(isinstance(f.reference, str) for f in mapping.features):
             raise BatterylabError(
@@ -189,11 +197,11 @@ class _Reader:
         try:
             serial = check_name(_text(cell(self.mapping.serial.column)), "serial")
             supplier, lot = self._placed(serial, cell)
-            soc = self._soc(cell)
+            soc, more = self._soc(cell), self._more(cell)
             for feature in self.mapping.features:
                 value = self._value(feature, cell)
                 if value is not None:
-                    self._keep(number, serial, supplier, lot, soc, feature, value)
+                    self._keep(number, serial, supplier, lot, soc, more, feature, value)
         except BatterylabError as error:
             self.complain(number, error.message, error.hint or "")
 
@@ -249,6 +257,28 @@ class _Reader:
             )
         return percent
 
+    def _more(self, cell: Any) -> Row:
+        """Return the cycles done before a row, and whether its test was stopped."""
+        more: Row = {}
+        if self.mapping.cycles is not None:
+            column = self.mapping.cycles.column
+            cycles = _number(cell(column), column)
+            if cycles is None or cycles < 0:
+                raise BatterylabError(f"column {column!r}: {cycles} cycles", hint="0 or more")
+            more["cycles"] = cycles
+        if self.mapping.stopped is not None:
+            column = self.mapping.stopped.column
+            said = _text(cell(column))
+            stopped = STOPPED.get(said.lower())
+            if stopped is None:
+                raise BatterylabError(
+                    f"column {column!r}: {said[:40]!r} does not say whether the test was stopped",
+                    hint="yes or no; stopped, aborted, censored or complete; empty means no",
+                )
+            if stopped:
+                more["stopped"] = True
+        return more
+
     def _value(self, feature: FeatureColumn, cell: Any) -> float | None:
         value = _number(cell(feature.column), feature.column)
         if value is None:
@@ -273,6 +303,7 @@ class _Reader:
         supplier: str,
         lot: str,
         soc: float | None,
+        more: Row,
         feature: FeatureColumn,
         value: float,
     ) -> None:
@@ -290,7 +321,10 @@ class _Reader:
         }
         if per_soc:
             row["soc_percent"] = soc
-        kept = self.rows.setdefault((serial, name), row)
+        row |= more
+        kept = self.rows.setdefault((serial, name, more.get("cycles")), row)
+        if kept.get("stopped") != row.get("stopped"):
+            self.complain(number, f"{serial!r}: stopped in one row and not in another")
         if not math.isclose(kept["value"], value, rel_tol=1e-9, abs_tol=1e-15):
             hint = (
                 "one row a cell"
@@ -320,7 +354,7 @@ class _Reader:
     def _twins(self) -> None:
         """Refuse two serials with one set of values."""
         values: dict[str, list[tuple[str, float]]] = defaultdict(list)
-        for (serial, name), row in self.rows.items():
+        for (serial, name, _), row in self.rows.items():
             values[serial].append((name, row["value"]))
         seen: dict[tuple[tuple[str, float], ...], str] = {}
         for serial, pairs in values.items():
@@ -370,6 +404,6 @@ def _number(value: Any, column: str) -> float | None:
     if not math.isfinite(number):
         raise BatterylabError(
             f"column {column!r}: {str(value)[:40]!r} is not a number",
-            hint="an empty cell means not measured",
+            hint="an empty cell means not measured; tests that were stopped: a column `stopped`",
         )
     return number

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from batterylab.report import causes, judgement, system, tables
+from batterylab.report import ageing, causes, judgement, system, tables
 from batterylab.report.card import Card, Characteristic, mapping, pair, text, texts
 from batterylab.report.charts import overview, six
 from batterylab.report.model import (
@@ -63,11 +63,13 @@ def document(card: Card, *, fits: Any = None, evidence: Any = None) -> Document:
         *_capability(card),
         _comparison(card),
         system.watch(card),
-        _with(tables.measurement(card), system.budgets(card.headline()),
-              system.bench_effects(card)),
+        _with(
+            tables.measurement(card), system.budgets(card.headline()), system.bench_effects(card)
+        ),
         _with(tables.components(card), system.model(card)),
         causes.consistency(card),
         judgement.ranking_section(card),
+        ageing.section(card),
         _with(tables.pack(card), causes.pack(card)),
         tables.fits(card, fits),
         _with(tables.exclusions(card), judgement.sensitivity(card)),
@@ -192,9 +194,7 @@ def _gates(card: Card) -> Section:
         "Marks: V, figure verified against public text; D, from notices about a draft; "
         "U, unverified. A gate passes or fails the sample at hand; it cannot rank suppliers."
     )
-    return Section(
-        "Gates by rule", (table, Paragraph(marks, "note"), *judgement.conformity(card))
-    )
+    return Section("Gates by rule", (table, Paragraph(marks, "note"), *judgement.conformity(card)))
 
 
 def _capability(card: Card) -> list[Section]:

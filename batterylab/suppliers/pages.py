@@ -5,6 +5,8 @@ from typing import Any
 
 #: most lines of a kind
 MOST = 6
+#: of so many cells each is told by itself
+FEW = 4
 
 
 def page(card: Mapping[str, Any]) -> Iterator[str]:
@@ -22,8 +24,8 @@ def page(card: Mapping[str, Any]) -> Iterator[str]:
         for risk in decision["risks"]:
             yield f"  risk: {risk}"
         yield from _loss(decision)
-    for parts in (_between, _weighted, _capability, _measurement, _consistency, _pack, _watch,
-                  _left_out):  # fmt: skip
+    for parts in (_capability, _measurement, _consistency, _watch, _between, _weighted, _ageing,
+                  _pack, _left_out):  # fmt: skip
         yield from parts(card)
 
 
@@ -118,7 +120,7 @@ def _rule(entry: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _share(share: float) -> str:
-    return "under 0.001 %" if share < 1e-5 else f"{100 * share:.2g} %"
+    return "0.001 %" if share < 1e-5 else f"{100 * share:.2g} %"
 
 
 def _measurement(card: Mapping[str, Any]) -> Iterator[str]:
@@ -157,6 +159,66 @@ def _consistency(card: Mapping[str, Any]) -> Iterator[str]:
     for name, features in found["suppliers"].items():
         for feature, entry in features.items():
             yield f"  {name}, {feature}: {entry['statement']}"
+
+
+def _ageing(card: Mapping[str, Any]) -> Iterator[str]:
+    found = card["ageing"]
+    if not found:
+        return
+    axis = found["axis"]
+    yield "\nAgeing, apart from the fresh cells and from the decision:"
+    for name, one in found["suppliers"].items():
+        yield f"  {name}: {one['statement']}"
+        lost = one["lost"]
+        ends = lost["interval"]
+        sure = f"({ends[0]:.2f} to {ends[1]:.2f}, from {lost['basis']})" if ends else lost["basis"]
+        yield (f"    lost after {found['common_age']:.4g} {axis}: {lost['mean_percent']:.2f} % "
+               f"of the first capacity {sure}")  # fmt: skip
+        mean = one["mean_cell"]
+        if mean is not None and mean["life"] is not None:
+            low, high = (f"{end:.4g}" if end is not None else "beyond" for end in
+                         mean["life_interval"])  # fmt: skip
+            how = "extrapolated" if mean["is_extrapolated"] else "on its mean curve"
+            yield (f"    its mean cell is at 80 % after {mean['life']:.4g} ({low} to {high}) "
+                   f"{axis}, {how}")  # fmt: skip
+        elif mean is not None:
+            yield f"    {mean['note']}"
+        mine = [cell for cell in found["cells"] if cell["supplier"] == name]
+        if len(mine) <= FEW:
+            yield from (f"    {_cell_fade(cell, axis)}" for cell in mine)
+        knees = one["knees"]
+        if knees["cells"]:
+            yield (f"    {knees['cells']} of {knees['looked_at']} cells have a knee, half of them "
+                   f"by {knees['median']:.4g} {axis}")  # fmt: skip
+        r = one["first_capacity"]
+        if r is not None:
+            low, high = r["interval"]
+            yield (f"    first capacity and {r['with']}: correlation {r['correlation']:.2f} "
+                   f"({low:.2f} to {high:.2f})")  # fmt: skip
+    for row in found["compared"]:
+        yield f"  {row['statement']}"
+    if found["left_out"]:
+        yield f"  not on this axis and left out: {_names(found['left_out'])}"
+
+
+def _cell_fade(cell: Mapping[str, Any], axis: str) -> str:
+    """Return one cell's fade, as fitted."""
+    fade, knee = cell["fade"], cell["knee"]
+    left = f"{cell['last_share_percent']:.2f} % left after {cell['ages'][-1]:.4g} {axis}"
+    if fade is None:
+        return f"{cell['serial']}: {left}; {cell['note']}"
+    terms = [
+        f"{scale * fade[f'{term}_percent']:.3g} % a {unit}"
+        + (f" (± {scale * fade[f'{term}_error']:.2g})" if fade[f"{term}_error"] else "")
+        for term, unit, scale in (("root", f"root of {axis}", 1), ("line", f"1000 {axis}", 1000))
+        if fade[f"{term}_percent"] > 0
+    ]
+    bend = ""
+    if knee is not None and knee["is_there"]:
+        low, high = knee["interval"]
+        bend = f"; knee at {knee['place']:.4g} ({low:.4g} to {high:.4g})"
+    note = f"; {cell['note']}" if cell["note"] else ""
+    return f"{cell['serial']}: {left}; lost {' and '.join(terms) or 'nothing'}{bend}{note}"
 
 
 def _pack(card: Mapping[str, Any]) -> Iterator[str]:
@@ -209,7 +271,9 @@ def _watch(card: Mapping[str, Any]) -> Iterator[str]:
 
 def _left_out(card: Mapping[str, Any]) -> Iterator[str]:
     if card["exclusions"]:
-        yield f"\n{len(card['exclusions'])} recordings left out; the scorecard lists them"
+        count = len(card["exclusions"])
+        rows = "one recording" if count == 1 else f"{count} recordings"
+        yield f"\n{rows} left out; the scorecard lists them with the reason"
     if card["out_of_temperature"]:
         yield f"{len(card['out_of_temperature'])} tests at another temperature than asked for"
     for row in card["sensitivity"]:

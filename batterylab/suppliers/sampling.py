@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from batterylab.errors import BatterylabError
+from batterylab.features.course import AGED
 from batterylab.study import FEATURE_UNITS, WantedTemperature
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ GOOD_STATES = ("valid", "valid with remark")
 NO_LOT = "not named"
 #: the feature that holds the mean temperature of a test: a condition, not a characteristic
 TEMPERATURE = "test_temperature_degC"
+#: why a recording counts for no characteristic though nothing is wrong with it
+LATER = "a later check-up of this cell: it counts for ageing"
+STOPPED = "the test was stopped before its end: its values are no measurements"
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Reading:
     state: str
     source: str
     soc_percent: float = math.nan
+    cycles: float = math.nan
 
     @property
     def order(self) -> tuple[str, str, float, str]:
@@ -122,6 +127,7 @@ def _reading(record: Mapping[Any, Any]) -> Reading:
         state=text("state") or "valid",
         source=text("source"),
         soc_percent=_number(record.get("soc_percent")),
+        cycles=_number(record.get("cycles")),
     )
 
 
@@ -153,7 +159,8 @@ def select(
 
     A reading counts if its recording is valid, it is a finite number, it is not of the gauge
     study, and its protocol is the one that most cells have for this feature; of several, the
-    last or the first by time counts.
+    last or the first by time counts, and of values that say how many cycles went before the one
+    of the fewest. What a stopped test gave never counts.
 
     Parameters
     ----------
@@ -187,9 +194,11 @@ def select(
     away = _out_of_temperature(readings, selection, temperature)
     leaves = temperature is not None and temperature.otherwise == "leave out" and not every_state
     for reading in _by_soc(readings):
-        if reading.feature == TEMPERATURE:
+        if reading.feature in (TEMPERATURE, AGED):
             continue
-        if reading.serial in references:
+        if reading.state == "stopped":
+            leave_out(reading, _stopped(reading))
+        elif reading.serial in references:
             _reference(reading, selection)
         elif reading.state not in GOOD_STATES and not every_state:
             leave_out(reading, (reasons or {}).get(reading.seal) or "declared in the study's log")
@@ -214,6 +223,13 @@ def select(
         selection.features[feature] = _lots_named(chosen, leave_out)
     selection.exclusions = _as_records(excluded)
     return selection
+
+
+def _stopped(reading: Reading) -> str:
+    """Say that a test was stopped, and what its charge or energy is known to reach."""
+    if math.isnan(reading.value) or not reading.feature.endswith(("_Ah", "_Wh", "_capacity")):
+        return STOPPED
+    return f"{STOPPED}; {reading.feature} is at least {reading.value:.6g}"
 
 
 def _reference(reading: Reading, selection: Selection) -> None:
@@ -298,11 +314,16 @@ def _one_a_cell(group: list[Reading], which: str, leave_out: Any) -> list[Readin
     kept = []
     for cell in by_serial.values():
         cell.sort(key=lambda reading: reading.order)
-        chosen = cell[0] if which == "first valid" else cell[-1]
+        aged = [reading for reading in cell if not math.isnan(reading.cycles)]
+        if aged:
+            chosen = min(aged, key=lambda reading: reading.cycles)
+        else:
+            chosen = cell[0] if which == "first valid" else cell[-1]
         kept.append(chosen)
         for reading in cell:
             if reading is not chosen and reading.value != chosen.value:
-                leave_out(reading, f"not the {which} recording of this cell")
+                later = not math.isnan(reading.cycles)
+                leave_out(reading, LATER if later else f"not the {which} recording of this cell")
     return kept
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -12,8 +11,10 @@ from batterylab.suppliers import between, entries, physical
 from batterylab.suppliers.acceptance import judge, rule_rows
 from batterylab.suppliers.budget import TemperatureEffect, budget, temperature_effect
 from batterylab.suppliers.capability import Capability, capability
+from batterylab.suppliers.courses import courses, moment_of
 from batterylab.suppliers.decision import Decision, Judged, decide
 from batterylab.suppliers.estimates import Estimate, Measurement, estimate
+from batterylab.suppliers.fading import ageing_entry
 from batterylab.suppliers.gauging import study_of
 from batterylab.suppliers.model import channel_effects, components_entry
 from batterylab.suppliers.outlook import would_change
@@ -176,11 +177,20 @@ class Scoring:
     @cached_property
     def decisions(self) -> dict[str, Decision]:
         """The decision on each supplier."""
-        return {
+        found = {
             name: decide(*self._size(name), self.judged[name],
                          [row for row in self.rules if row["supplier"] == name])
             for name in self.suppliers
         }  # fmt: skip
+        for name, decision in found.items():
+            stopped = {r.serial for r in self.readings
+                       if r.supplier == name and r.state == "stopped"}  # fmt: skip
+            if stopped:
+                decision.risks.append(
+                    f"{len(stopped)} cells with a test that was stopped: its values are in no "
+                    "figure; if it was stopped because the cell was weak, the figures flatter"
+                )
+        return found
 
     def _size(self, supplier: str) -> tuple[int, int]:
         """Return the lots and cells of a supplier: of its best known feature."""
@@ -194,6 +204,7 @@ class Scoring:
         order = self._ranking()
         order["weighted"] = weighted(definition.weights, self.estimates)
         pairs = self._between(order["feature"])
+        ageing = self._ageing()
         return {
             "schema": SCHEMA,
             "study": definition.name,
@@ -207,6 +218,7 @@ class Scoring:
             "rules": self.rules,
             "ranking": order,
             "between": pairs,
+            "ageing": ageing,
             "decision": {
                 name: {**decision.to_dict(), **stakes(self.judged[name], definition.costs)}
                 for name, decision in self.decisions.items()
@@ -214,7 +226,7 @@ class Scoring:
             "consistency": physical.entry(study, self.estimates, self.selection.recordings),
             "pack": self._pack(),
             "watch": self._watch(),
-            "exclusions": self.selection.exclusions,
+            "exclusions": _told_of_ageing(self.selection.exclusions, ageing),
             "out_of_temperature": self.selection.out_of_temperature,
             "sensitivity": self._sensitivity(),
             "recordings": self.selection.recordings,
@@ -248,6 +260,12 @@ class Scoring:
                     between.energy_per_unit(name, self.estimates),
                 )  # fmt: skip
         return rows
+
+    def _ageing(self) -> dict[str, Any] | None:
+        definition = self.study.definition
+        references = [item.serial for item in definition.references]
+        found, left_out = courses(self.readings, definition.protocols, references)
+        return ageing_entry(found, left_out, self.suppliers)
 
     def _feature(self, name: str) -> dict[str, Any]:
         limit = self.limits.get(name)
@@ -391,7 +409,7 @@ class Scoring:
         """Return the time of the last thing that happened to the study; None if nothing has one."""
         times = [str(row["start_utc"]) for row in self.selection.recordings]
         times += [str(entry.get("time_utc", "")) for entry in self.study.log.entries()]
-        moments = [moment for text in times if (moment := _moment(text)) is not None]
+        moments = [moment for text in times if (moment := moment_of(text)) is not None]
         return max(moments).replace(microsecond=0).isoformat() if moments else None
 
     def _seed(self) -> int | None:
@@ -403,12 +421,16 @@ class Scoring:
         return None
 
 
-def _moment(text: str) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+def _told_of_ageing(
+    exclusions: Sequence[dict[str, str]], ageing: dict[str, Any] | None
+) -> list[dict[str, str]]:
+    """Return what was left out, saying of later recordings that they count for ageing."""
+    seals = {seal for cell in ageing["cells"] for seal in cell["seals"]} if ageing else set()
+    return [
+        {**row, "reason": f"{row['reason']}; it counts for ageing"}
+        if row["seal"] in seals and row["reason"].startswith("not the ") else row
+        for row in exclusions
+    ]  # fmt: skip
 
 
 def _would_decide(pairs: Sequence[dict[str, Any]], feature: str | None) -> list[str]:
@@ -425,5 +447,3 @@ def _would_decide(pairs: Sequence[dict[str, Any]], feature: str | None) -> list[
         else:
             texts.append(f"{who}: about {lots} lots of each, were means and spreads as seen")
     return texts
-
-

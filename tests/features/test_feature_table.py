@@ -66,7 +66,7 @@ def test_states_come_from_the_log(study):
     frame = table(study)
     assert set(frame[frame["seal"] == seal]["state"]) == {"invalid"}
     answer = run("features", study.path)
-    assert "1 invalid or superseded" in answer.stderr
+    assert "1 invalid, superseded or stopped" in answer.stderr
 
 
 def test_features_are_drawn_once(study, monkeypatch):

@@ -249,3 +249,49 @@ def test_the_maps_example_in_the_documentation_is_valid():
     text = Path(__file__).parents[2].joinpath("docs/importing.md").read_text("utf-8")
     example = text.partition("```yaml\n")[2].partition("```")[0]
     FeatureMap.model_validate(YAML(typ="safe").load(example))
+
+
+AGED_MAP = """\
+schema: batterylab.featuremap/1
+serial: {column: ID}
+supplier: {constant: Beta}
+cycles: {column: EFC}
+stopped: {column: Ended}
+features:
+  - {feature: capacity_Ah, column: Q, unit: Ah}
+"""
+
+
+def aged_table(tmp_path, *lines):
+    study = make_study(tmp_path / "s")
+    (tmp_path / "map.yaml").write_text(AGED_MAP)
+    (tmp_path / "t.csv").write_text("\n".join(["ID,EFC,Q,Ended", *lines]) + "\n")
+    return study, (tmp_path / "t.csv", "--as", "features", "--map", tmp_path / "map.yaml",
+                   "--into", tmp_path / "s")  # fmt: skip
+
+
+def test_a_table_says_after_how_many_cycles_and_whether_a_test_was_stopped(run, tmp_path):
+    _, call = aged_table(tmp_path, "B1,0,5.0,", "B1,100,4.9,no", "B2,0,3.1,Aborted")
+    assert run(*call)[0] == 0
+    rows = features_table(Study.open(tmp_path / "s")).to_dict("records")
+    assert [(r["serial"], r["cycles"], r["value"], r["state"]) for r in rows] == [
+        ("B1", 0.0, 5.0, "valid"), ("B1", 100.0, 4.9, "valid"), ("B2", 0.0, 3.1, "stopped"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["B1,0,5.0,perhaps"], "does not say whether the test was stopped"),
+        (["B1,,5.0,"], "None cycles"),
+        (["B1,-1,5.0,"], "-1.0 cycles"),
+        (["B1,0,>4.5,"], "a column `stopped`"),
+        (["B1,0,5.0,", "B1,0,4.9,"], "4.9 here and 5 in a row above"),
+        (["B1,0,5.0,", "B1,0,5.0,yes"], "stopped in one row and not in another"),
+    ],
+)
+def test_a_table_that_is_not_clear_on_either_is_refused(run, tmp_path, lines, said):
+    _, call = aged_table(tmp_path, *lines)
+    code, _, err = run(*call)
+    assert code == 2
+    assert said in err

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
-from conftest import make_recording
+from report_studies import make_recording
 from scorecard_maker import make_scorecard
 
 from batterylab import archive

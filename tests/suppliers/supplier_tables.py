@@ -43,7 +43,7 @@ def row(serial, value, *, supplier="Alpha", lot="A1", feature="capacity_Ah", **o
         "protocol": "capacity_resistance", "part": "main", "seal": f"{serial}-{day}",
         "start_utc": f"2026-01-{day:02d}T06:00:00+00:00", "feature": feature, "value": value,
         "uncertainty": 0.0005, "unit": "Ah", "method": "", "steps": "3", "state": "valid",
-        "source": "bench", "soc_percent": np.nan,
+        "source": "bench", "soc_percent": np.nan, "cycles": np.nan,
     }  # fmt: skip
     assert not set(other) - set(known)
     return known | other
