@@ -26,6 +26,9 @@ from diffusion cimport MOST_P
 from levmar cimport NOT_FINITE, Outcome, Problem, best_of
 
 
+cdef double STRAIN = 3e-3   # of a step: see `strain_of`
+
+
 cdef struct Run:
     Cell cell
     const double* time_s
@@ -78,15 +81,20 @@ cdef double next_end(
 
 
 cdef double next_length(const Run* run, const State* s, double volts, double h) noexcept nogil:
-    """Return the next step's length, from how far the voltage lies from its extrapolation."""
-    cdef double off
+    """Return the next step's length.
+
+    From how far the voltage lies from its extrapolation, and the particles' from theirs.
+    """
+    cdef double off, most = run.growth
+    if s.strain > 0.05 * STRAIN:
+        most = min(most, max(0.2, 0.85 * sqrt(sqrt(STRAIN / s.strain))))
     if s.since < 3:
-        return run.growth * h
+        return most * h
     off = 0.2 * fabs(volts - guessed_volts(s, h)) / (
         run.tolerance_V * max(1.0, 0.2 * fabs(volts)))
     if off < 0.05:
-        return run.growth * h
-    return h * min(run.growth, max(0.2, 0.85 * pow(off, -1.0 / 3.0)))
+        return most * h
+    return h * min(most, max(0.2, 0.85 * pow(off, -1.0 / 3.0)))
 
 
 cdef void run_segment(
@@ -134,7 +142,7 @@ cdef void run_segment(
             else:
                 next_s = next_length(run, s, volts, h)
                 next_s = max(next_s, 5e-4 * (goal - begun))
-                if next_s < 0.5 * h and h > run.first_s:
+                if next_s < 0.5 * h and (h > run.first_s or s.strain > 4.0 * STRAIN):
                     goal = t + next_s
                     warm = row
                     continue
@@ -296,7 +304,7 @@ cdef class Model:
         const double[:, ::1] entropy, double t_ref, const double[:, :, ::1] salt, double root_0,
         double root_step, const double[:, ::1] nodes, int count_n, int count_p,
         const double[:, ::1] sphere, double tail, const double[:, ::1] line_n,
-        const double[:, ::1] line_p, const double[:, ::1] diffusivity, double first_s,
+        const double[:, ::1] line_p, const double[:, :, ::1] diffusivity, double first_s,
         double growth, double tolerance_V, double share
     ):
         cdef Cell* cell = &self.cell
@@ -331,7 +339,7 @@ cdef class Model:
 cdef void set_electrode(
     Electrode* e, int side, int first, int count, const double[::1] numbers,
     const double[:, :, ::1] curves, const double[:, ::1] entropy, const double[:, ::1] line,
-    const double[:, ::1] diffusivity
+    const double[:, :, ::1] diffusivity
 ):
     """Set the electrode on a side; its parameters and numbers follow the other's in pairs."""
     e.first = first
@@ -351,9 +359,10 @@ cdef void set_electrode(
         e.line.cells = line.shape[1]
         e.line.volume = &line[0, 0]
         e.line.couple = &line[1, 0]
-        e.line.table = &diffusivity[side, 0]
-        e.line.points = diffusivity.shape[1]
-        e.line.table_step = 1.0 / (diffusivity.shape[1] - 1)
+        e.line.table = &diffusivity[0, side, 0]
+        e.whole = &diffusivity[1, side, 0]
+        e.line.points = diffusivity.shape[2]
+        e.line.table_step = 1.0 / (diffusivity.shape[2] - 1)
 
 
 cdef class Steps:

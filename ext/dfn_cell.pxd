@@ -33,6 +33,7 @@ cdef struct Electrode:
     int rate
     int sigma
     Line line                 # cells = 0: constant diffusivity
+    const double* whole       # integral of its table, in steps of it
 
 cdef struct Cell:
     int nodes

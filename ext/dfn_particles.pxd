@@ -4,12 +4,14 @@
 # surface = past + gain * speed, where the speed is the rate at which a particle's mean changes.
 # Constant diffusivity: exponentials, exact for a speed that is straight over the step, with a slope
 # partly from the step before, so that steep potentials do not make it ring. Else shells by the
-# two-step backward difference formula, their diffusivity at the extrapolated values.
+# two-step backward difference formula. Between two of them flows the difference of the integral of
+# the diffusivity over the stoichiometry (G. Kirchhoff, 1894), which is linearised about the
+# extrapolated values.
 
-from libc.math cimport exp
+from libc.math cimport exp, fabs
 
 from dfn_cell cimport NODES, Electrode
-from diffusion cimport CELLS, EXPONENTIALS, Line, Sphere, Step, read_line
+from diffusion cimport CELLS, EXPONENTIALS, Line, Sphere, Step
 
 cdef struct Particles:
     int count
@@ -41,9 +43,11 @@ cdef struct Particles:
     double* before
     double* factor
     double* pivot
-    double* flow
-    double* left
-    double* right
+    double* flow                  # to the shell from the next, per unit of that one
+    double* d                     # diffusivity
+    double* wave                  # its integral after the step
+    double* bend                  # and the slope of that by the extrapolated value
+    double through[CELLS]         # couplings times the step
     double* base                  # the step without flux
     double* unit                  # and what one of flux adds
     double spread[NODES]          # shells: diffusivity of the outermost and its slope
@@ -186,64 +190,104 @@ cdef inline void solve_shells(
         x[k] = (x[k] + flow[k] * x[k + 1]) * pivot[k]
 
 
+cdef inline double read_wave(
+    const Electrode* e, double inverse, double x, double* d, double* slope
+) noexcept nogil:
+    """Return the integral of the diffusivity, which is level outside its table, up to x."""
+    cdef Py_ssize_t last = e.line.points - 2
+    cdef double position = x * inverse
+    cdef double t, a, left, right, bow, turn
+    cdef Py_ssize_t i
+    if not position > 1.0 or position >= last:
+        i = 1 if not position > 1.0 else last
+        d[0] = e.line.table[i]
+        slope[0] = 0.0
+        return e.whole[i] + (position - i) * d[0]
+    i = <Py_ssize_t>position
+    t = position - i
+    a = e.line.table[i]
+    left = 0.5 * (e.line.table[i + 1] - e.line.table[i - 1])
+    right = 0.5 * (e.line.table[i + 2] - a)
+    turn = e.line.table[i + 1] - a
+    bow = 3.0 * turn - 2.0 * left - right
+    turn = left + right - 2.0 * turn
+    d[0] = a + t * (left + t * (bow + t * turn))
+    slope[0] = (left + t * (2.0 * bow + t * 3.0 * turn)) * inverse
+    return e.whole[i] + t * (a + t * (0.5 * left + t * (bow / 3.0 + t * 0.25 * turn)))
+
+
 cdef inline void prepare_shells(
-    Particles* p, const Line* line, const Step* step, double tau
+    Particles* p, const Electrode* e, const Step* step, double tau
 ) noexcept nogil:
     """Factorise the step of every particle; set past and gain."""
-    cdef double guess[CELLS]
-    cdef double at[CELLS]
-    cdef double slope[CELLS]
-    cdef double middle, bend, through, diagonal
-    cdef double inverse = 1.0 / line.table_step
+    cdef const Line* line = &e.line
+    cdef double guess, diagonal, scale = line.table_step, inverse = 1.0 / line.table_step
     cdef int i, k, n = p.shells
     cdef double* x
     cdef double* unit
+    cdef double* d
+    cdef double* wave
+    for k in range(n - 1):
+        p.through[k] = step.ahead * line.couple[k] / tau
+    p.through[n - 1] = 0.0
     for i in range(p.count):
         x = p.base + i * n
         unit = p.unit + i * n
+        d = p.d + i * n
+        wave = p.wave + i * n
         for k in range(n):
-            guess[k] = p.u[i * n + k] + step.ratio * (p.u[i * n + k] - p.before[i * n + k])
-            at[k] = read_line(line.table, line.points, inverse, guess[k], &slope[k])
+            guess = p.u[i * n + k] + step.ratio * (p.u[i * n + k] - p.before[i * n + k])
+            wave[k] = scale * read_wave(e, inverse, guess, &d[k], &p.bend[i * n + k])
+            wave[k] -= d[k] * guess
             x[k] = line.volume[k] * (step.keep * p.u[i * n + k] - step.drop * p.before[i * n + k])
             unit[k] = 0.0
         unit[n - 1] = step.ahead / 3.0
-        for k in range(n - 1):  # the mean diffusivity between two values, by Simpson's rule
-            middle = read_line(line.table, line.points, inverse, 0.5 * (guess[k] + guess[k + 1]),
-                               &bend)
-            through = step.ahead * line.couple[k] / (6.0 * tau)
-            p.flow[i * n + k] = through * (at[k] + 4.0 * middle + at[k + 1])
-            p.left[i * n + k] = through * (slope[k] + 2.0 * bend)
-            p.right[i * n + k] = through * (slope[k + 1] + 2.0 * bend)
+        for k in range(n - 1):
+            x[k] += p.through[k] * (wave[k + 1] - wave[k])
+            x[k + 1] -= p.through[k] * (wave[k + 1] - wave[k])
+            p.flow[i * n + k] = p.through[k] * d[k + 1]
         p.flow[i * n + n - 1] = 0.0
         for k in range(n):
-            diagonal = line.volume[k] + p.flow[i * n + k]
+            diagonal = p.through[k]
             p.factor[i * n + k] = 0.0
             if k > 0:
-                p.factor[i * n + k] = p.flow[i * n + k - 1] * p.pivot[i * n + k - 1]
-                diagonal += p.flow[i * n + k - 1] * (1.0 - p.factor[i * n + k])
-            p.pivot[i * n + k] = 1.0 / diagonal
+                p.factor[i * n + k] = p.through[k - 1] * d[k - 1] * p.pivot[i * n + k - 1]
+                diagonal += p.through[k - 1] * (1.0 - p.factor[i * n + k])
+            p.pivot[i * n + k] = 1.0 / (line.volume[k] + diagonal * d[k])
         solve_shells(p.factor + i * n, p.flow + i * n, p.pivot + i * n, n, x)
         solve_shells(p.factor + i * n, p.flow + i * n, p.pivot + i * n, n, unit)
-        p.spread[i] = at[n - 1]
-        p.d_spread[i] = slope[n - 1]
+        p.spread[i] = d[n - 1]
+        p.d_spread[i] = p.bend[i * n + n - 1]
         p.past[i] = x[n - 1]
-        p.gain[i] = unit[n - 1] + line.couple[n - 1] * tau / at[n - 1]
+        p.gain[i] = unit[n - 1] + line.couple[n - 1] * tau / d[n - 1]
 
 
-cdef inline void commit_shells(Particles* p, const double* speed) noexcept nogil:
-    """Advance; leaves the matrix and the differences for the derivatives."""
-    cdef int i, k, n = p.shells
-    cdef double* x
+cdef inline double strain_of(const Particles* p, const Step* step, const double* speed) noexcept nogil:
+    """Return twice the stoichiometry at most by which a step's linearisation misses."""
+    cdef double off, worst = 0.0
+    cdef int i, place
     for i in range(p.count):
-        x = p.base + i * n
+        for place in range(i * p.shells, (i + 1) * p.shells):
+            off = p.base[place] + p.unit[place] * speed[i] - p.u[place] - step.ratio * (
+                p.u[place] - p.before[place])
+            off *= off * fabs(p.bend[place]) / p.d[place]
+            if not off < worst:
+                worst = off
+    return worst
+
+
+cdef inline void commit_shells(Particles* p, const Step* step, const double* speed) noexcept nogil:
+    """Advance; leaves the matrix, the integrals and their slopes for the derivatives."""
+    cdef double guess
+    cdef int i, k, place, n = p.shells
+    for i in range(p.count):
         for k in range(n):
-            x[k] += p.unit[i * n + k] * speed[i]
-        for k in range(n - 1):
-            p.left[i * n + k] *= x[k + 1] - x[k]
-            p.right[i * n + k] *= x[k + 1] - x[k]
-        for k in range(n):
-            p.before[i * n + k] = p.u[i * n + k]
-            p.u[i * n + k] = x[k]
+            place = i * n + k
+            guess = p.u[place] + step.ratio * (p.u[place] - p.before[place])
+            p.before[place] = p.u[place]
+            p.u[place] = p.base[place] + p.unit[place] * speed[i]
+            p.wave[place] += p.d[place] * p.u[place]
+            p.bend[place] *= p.u[place] - guess
 
 
 cdef inline void past_slopes_of_shells(
@@ -254,21 +298,22 @@ cdef inline void past_slopes_of_shells(
     cdef double x[CELLS]
     cdef double* du
     cdef double* earlier
-    cdef double change, left, right, lift, outer
+    cdef double change, near, next, lift, outer = 0.0
     cdef int i, k, n = p.shells
     for i in range(p.count):
         du = p.du + (j * p.count + i) * n
         earlier = p.du_before + (j * p.count + i) * n
         for k in range(n):
             x[k] = line.volume[k] * (step.keep * du[k] - step.drop * earlier[k])
+        next = p.bend[i * n] * (du[0] + step.ratio * (du[0] - earlier[0]))
         for k in range(n - 1):
-            left = du[k] + step.ratio * (du[k] - earlier[k])
-            right = du[k + 1] + step.ratio * (du[k + 1] - earlier[k + 1])
-            change = -d_log_tau * p.flow[i * n + k] * (p.u[i * n + k + 1] - p.u[i * n + k])
-            change += p.left[i * n + k] * left + p.right[i * n + k] * right
+            near = next
+            outer = du[k + 1] + step.ratio * (du[k + 1] - earlier[k + 1])
+            next = p.bend[i * n + k + 1] * outer
+            change = p.through[k] * (
+                next - near - d_log_tau * (p.wave[i * n + k + 1] - p.wave[i * n + k]))
             x[k] += change
             x[k + 1] -= change
-        outer = du[n - 1] + step.ratio * (du[n - 1] - earlier[n - 1])
         solve_shells(p.factor + i * n, p.flow + i * n, p.pivot + i * n, n, x)
         for k in range(n):
             earlier[k] = du[k]

@@ -7,7 +7,7 @@ from libc.string cimport memcpy, memset
 from dfn_cell cimport NODES, Cell, Electrode, read_pair
 from dfn_particles cimport (
     Particles, commit_modes, commit_shells, commit_slopes_of_modes, commit_slopes_of_shells,
-    past_slopes_of_modes, past_slopes_of_shells, prepare_modes, prepare_shells,
+    past_slopes_of_modes, past_slopes_of_shells, prepare_modes, prepare_shells, strain_of,
 )
 from dfn_slopes cimport Slopes, slope_of_step
 from dfn_through cimport Work, find_flows, react, read_volts, set_factors, settle_step
@@ -32,6 +32,7 @@ cdef struct State:
     double volts[BEHIND]
     int since                    # steps since the current changed
     bint is_lost                 # Newton found no solution
+    double strain                # of the last step's particles
     double whole_n               # speeds of the electrodes' means
     double whole_p
     double* d_c                  # parameter by parameter
@@ -63,7 +64,7 @@ cdef inline double* part(double** from_here, Py_ssize_t size) noexcept nogil:
 
 cdef inline Py_ssize_t size_of(const Electrode* e, int modes, int count) noexcept nogil:
     cdef Py_ssize_t shells = e.line.cells
-    cdef Py_ssize_t width = (9 + 2 * count) * shells if shells else (1 + count) * modes
+    cdef Py_ssize_t width = (10 + 2 * count) * shells if shells else (1 + count) * modes
     return e.count * (width + 3 * count)
 
 
@@ -86,8 +87,9 @@ cdef inline void lay_out(
     p.factor = part(rest, shells)
     p.pivot = part(rest, shells)
     p.flow = part(rest, shells)
-    p.left = part(rest, shells)
-    p.right = part(rest, shells)
+    p.d = part(rest, shells)
+    p.wave = part(rest, shells)
+    p.bend = part(rest, shells)
     p.base = part(rest, shells)
     p.unit = part(rest, shells)
     p.du = part(rest, shells * count)
@@ -266,11 +268,11 @@ cdef inline double try_step(
     for k in range(cell.nodes):
         s.w.past_c[k] = s.step.keep * s.last_c[k] - s.step.drop * s.before_c[k]
     if s.n.shells:
-        prepare_shells(&s.n, &cell.n.line, &s.step, tau_n)
+        prepare_shells(&s.n, &cell.n, &s.step, tau_n)
     else:
         prepare_modes(&s.n, &cell.sphere, h, tau_n, lead, keep, s.whole_n)
     if s.p.shells:
-        prepare_shells(&s.p, &cell.p.line, &s.step, tau_p)
+        prepare_shells(&s.p, &cell.p, &s.step, tau_p)
     else:
         prepare_modes(&s.p, &cell.sphere, h, tau_p, lead, keep, s.whole_p)
     if s.since:
@@ -280,6 +282,11 @@ cdef inline double try_step(
     if not settle_step(cell, &s.n, &s.p, &s.w, q, exactly):
         return NAN
     volts = read_volts(cell, &s.w, q)
+    s.strain = 0.0
+    if s.n.shells:
+        s.strain = strain_of(&s.n, &s.step, s.w.speed)
+    if s.p.shells:
+        s.strain = max(s.strain, strain_of(&s.p, &s.step, s.w.speed + cell.p.first))
     return volts if isfinite(volts) else NAN
 
 
@@ -317,9 +324,9 @@ cdef inline void accept(
     cdef double* before
     cdef int j, k, i
     if s.n.shells:
-        commit_shells(&s.n, s.w.speed)
+        commit_shells(&s.n, &s.step, s.w.speed)
     if s.p.shells:
-        commit_shells(&s.p, s.w.speed + cell.p.first)
+        commit_shells(&s.p, &s.step, s.w.speed + cell.p.first)
     for j in range(count):
         here = s.d_c + j * cell.nodes
         before = s.d_c_before + j * cell.nodes

@@ -35,7 +35,7 @@ POINTS = (28, 4, 28)
 #: first step in s after a change of current and local error of a step in V, from the voltage's
 #: curvature; both again where a diffusivity varies
 STEPS = (0.5, 5e-5)
-FINE_STEPS = (0.2, 3e-5)
+FINE_STEPS = (0.1, 2e-5)
 #: how much steps may grow from one to the next
 GROWTH = 1.7
 #: of the new slope of the particles' speeds, the rest being the old one
@@ -100,9 +100,18 @@ class DfnCell:
             _numbers(t), np.ascontiguousarray(curves), np.ascontiguousarray(t.entropy_V_K),
             t.temperature_K, salt, root_0, root_step, _nodes(t, self.points), self.points[0],
             self.points[2], sphere, tail, n_line, p_line,
-            np.ascontiguousarray(t.diffusivity_m2_s / middle[:, None]), first_s, self.growth,
+            _with_integral(t.diffusivity_m2_s / middle[:, None]), first_s, self.growth,
             tolerance_V, SHARE,
         )  # fmt: skip
+
+
+def _with_integral(table: Array) -> Array:
+    """Return tables and, in steps of them, the integrals of the cubics that the kernel reads."""
+    slope = np.gradient(table, axis=1)
+    slope[:, [0, -1]] = 0.0  # not read: the ends are level
+    piece = 0.5 * (table[:, 1:] + table[:, :-1]) + (slope[:, :-1] - slope[:, 1:]) / 12.0
+    whole = np.concatenate([np.zeros((len(table), 1)), np.cumsum(piece, axis=1)], axis=1)
+    return np.ascontiguousarray([table, whole])
 
 
 def _numbers(t: CellTables) -> Array:
