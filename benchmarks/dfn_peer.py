@@ -20,7 +20,7 @@ class DfnPeer:
 
     def __init__(
         self, values: Any, time_s: Array, amps: Array, mesh: tuple[int, int],
-        tolerance: float = 1e-6,
+        tolerance: float = 1e-6, is_compiled: bool = True,
     ) -> None:  # fmt: skip
         module = pybamm()
         values = values.copy()
@@ -47,12 +47,14 @@ class DfnPeer:
             var_pts={"x_n": through, "x_s": through, "x_p": through, "r_n": radial, "r_p": radial},
             solver=module.IDAKLUSolver(
                 rtol=tolerance, atol=tolerance, output_variables=[VOLTAGE],
-                options={"compile": True},
+                options={"compile": is_compiled},
             ),
         )  # fmt: skip
 
     def solve(self) -> Array:
-        """Return the voltage in every row."""
+        """Return the voltage in every row; NaN from where PyBaMM ended."""
         solution = self.simulation.solve(t_eval=self.stops, t_interp=self.time_s)
-        found: Array = np.asarray(solution[VOLTAGE](t=self.time_s), float)
+        reached = self.time_s <= float(solution.t[-1]) + 1e-6
+        found = np.full(len(self.time_s), np.nan)
+        found[reached] = solution[VOLTAGE](t=self.time_s[reached])
         return found

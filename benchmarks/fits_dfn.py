@@ -25,7 +25,7 @@ from batterylab.fit.dfn import solve_dfn
 from batterylab.fit.dfncell import NAMES, DfnCell, dfn_voltage, indices_of
 from batterylab.fit.spmcell import history_of
 from batterylab.fit.spmwindow import SpmWindow
-from batterylab.pybamm_border import parameter_values, reference_voltage
+from batterylab.pybamm_border import parameter_values
 
 Array = NDArray[np.float64]
 
@@ -96,18 +96,18 @@ def refined(case: Case) -> tuple[Array, Array]:
     those along the radius (Chebyshev's nodes), as can be seen on these meshes.
     """
     is_long = case.name == "drive"
-    through = COARSE_THROUGH if is_long else THROUGH
-    radial = COARSE_RADIAL if is_long else RADIAL
+    depths, radii = (COARSE_THROUGH, COARSE_RADIAL) if is_long else (THROUGH, RADIAL)
 
     def at(*points: int) -> Array:
-        if is_long:
-            return DfnPeer(case.values, case.time_s, case.amps, points, TOLERANCE).solve()
-        return reference_voltage(case.values, case.time_s, case.amps, model="dfn",
-                                 points=points, tolerance=TOLERANCE)  # fmt: skip
+        through, radial = points
+        volts = DfnPeer(case.values, case.time_s, case.amps, (through, radial), TOLERANCE,
+                        is_compiled=False).solve()  # fmt: skip
+        volts[0] = np.nan  # there the current flows already; ours is at rest
+        return volts
 
-    first, second, third = (at(points, radial[0]) for points in through)
-    along = at(through[0], radial[1]) - first
-    more = 1.0 / (1.0 - (radial[0] / radial[1]) ** 2)
+    first, second, third = (at(through, radii[0]) for through in depths)
+    along = at(depths[0], radii[1]) - first
+    more = 1.0 / (1.0 - (radii[0] / radii[1]) ** 2)
     return 2.0 * second - first + along, 2.0 * third - second + more * along
 
 
