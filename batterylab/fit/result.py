@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 SCHEMA = "batterylab.fit/1"
 #: counts up whenever a kernel, a formula or a choice changes; older results are fitted anew
-VERSION = "3"
+VERSION = "4"
 
 Array = NDArray[np.float64]
 

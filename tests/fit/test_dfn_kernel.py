@@ -58,7 +58,7 @@ def test_pulses_agree_with_pybamm_where_diffusivities_vary():
     assert np.abs(gap).max() < 1.0 and np.sqrt(np.mean(gap**2)) < 0.3
 
 
-@pytest.mark.parametrize("name", ["Chen2020", "Ecker2015", "Prada2013"])
+@pytest.mark.parametrize("name", ["Chen2020", "Ecker2015", "ORegan2022", "Prada2013"])
 def test_derivatives_are_those_of_the_voltage(name):
     cell = DfnCell(cell_tables(name), points=(10, 3, 10))
     history = history_of(*pulses(cell.tables.numbers["capacity_Ah"]))
@@ -82,6 +82,18 @@ def test_refining_through_the_cell_and_in_time_changes_little():
     usual = dfn_voltage(DfnCell(tables), history).voltage_V
     fine = DfnCell(tables, points=(48, 8, 48), steps=(0.01, 1e-6), growth=1.4)
     assert 1e3 * np.abs(dfn_voltage(fine, history).voltage_V - usual).max() < 0.2
+
+
+def test_a_diffusivity_that_changes_by_orders_of_magnitude_is_followed_to_depletion():
+    tables = cell_tables("ORegan2022")
+    cell = DfnCell(tables)
+    start = cell.start.copy()
+    start[2:4] = 0.97, 0.2663  # the diffusivity there is 4e-14, and 9e-16 at 0.9
+    history = history_of(*constant(-5.0, 3200, 400))
+    usual = dfn_voltage(cell, history, start).voltage_V
+    fine = dfn_voltage(DfnCell(tables, steps=(0.01, 1e-6), growth=1.3), history, start).voltage_V
+    seen = fine > 2.5
+    assert seen.sum() > 380 and 1e3 * np.abs(usual - fine)[seen].max() < 0.5
 
 
 def test_steps_can_be_taken_again():
