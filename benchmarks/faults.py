@@ -4,8 +4,13 @@ Everything runs on simulated benches of this machine: the instruments in a proce
 runner and guard as on a real bench. Exit code 1 if a bar is missed.
 
     python benchmarks/faults.py [--quick] [--only PART[,PART]] [--json FILE]
+                                [--keep FILE] [--seconds S]
+
+With ``--keep`` the kills are added to those that a file holds, so that 500 can be made in pieces
+of ``--seconds``.
 """
 
+import argparse
 import json
 import sys
 import time
@@ -18,25 +23,41 @@ import faults_kills
 import faults_speed
 from bars import Line
 
-Part = Callable[[bool], Iterator[Line]]
+Part = Callable[[argparse.Namespace], Iterator[Line]]
 
 PARTS: dict[str, Part] = {
-    "links": lambda is_quick: faults_speed.links(20 if is_quick else 200),
-    "kills": lambda is_quick: faults_kills.kills(5 if is_quick else 500),
+    "links": lambda how: faults_speed.links(20 if how.quick else 200),
+    "kills": lambda how: faults_kills.kills(6 if how.quick else 500, how.keep, how.seconds),
     "processes": lambda _: faults_kills.processes(),
     "clock": lambda _: faults_kills.clock_jumps(),
-    "limits": lambda is_quick: faults_injected.reactions(2 if is_quick else 20),
-    "faults": faults_injected.in_a_run,
-    "virtual": faults_speed.virtual_time,
-    "real": faults_speed.real_time,
-    "fast": faults_speed.fast,
+    "limits": lambda how: faults_injected.reactions(2 if how.quick else 20),
+    "faults": lambda how: faults_injected.in_a_run(how.quick),
+    "virtual": lambda how: faults_speed.virtual_time(how.quick),
+    "real": lambda how: faults_speed.real_time(how.quick),
+    "fast": lambda how: faults_speed.fast(how.quick),
 }
 
 
-def measured(part: Part, name: str, is_quick: bool) -> Iterator[Line]:
+def options() -> argparse.Namespace:
+    """Return what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", default=",".join(PARTS))
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--seconds", type=float, default=1e6)
+    how = parser.parse_args()
+    how.only = how.only.split(",")
+    for name in how.only:
+        if name not in PARTS:
+            parser.error(f"unknown part {name!r}; known: {', '.join(PARTS)}")
+    return how
+
+
+def measured(part: Part, name: str, how: argparse.Namespace) -> Iterator[Line]:
     """Yield the lines of a part; one that breaks is a bar that is missed."""
     try:
-        yield from part(is_quick)
+        yield from part(how)
     except Exception as error:  # the other parts still tell something
         text = " ".join(str(error).split())
         yield Line(name, f"{type(error).__name__}: {text[:200]}", "to be measured", False)
@@ -44,25 +65,20 @@ def measured(part: Part, name: str, is_quick: bool) -> Iterator[Line]:
 
 def main() -> int:
     """Print the lines; return the exit code."""
-    is_quick = "--quick" in sys.argv
-    chosen = list(PARTS)
-    if "--only" in sys.argv:
-        chosen = sys.argv[sys.argv.index("--only") + 1].split(",")
-        unknown = [name for name in chosen if name not in PARTS]
-        if unknown:
-            print(f"unknown part {unknown[0]!r}; known: {', '.join(PARTS)}", file=sys.stderr)
-            return 2
+    how = options()
     began = time.monotonic()
     lines = []
-    for name in chosen:
-        for line in measured(PARTS[name], name, is_quick):
+    for name in how.only:
+        part_began = time.monotonic()
+        for line in measured(PARTS[name], name, how):
             print(line, flush=True)
             lines.append(line)
+        print(f"{'':9}{name}: {time.monotonic() - part_began:.0f} s", flush=True)
     missed = [line.name.strip() for line in lines if line.met is False]
     judged = sum(line.met is not None for line in lines)
-    if "--json" in sys.argv:
-        path = Path(sys.argv[sys.argv.index("--json") + 1])
-        path.write_text(json.dumps([asdict(line) for line in lines], indent=2), encoding="utf-8")
+    if how.json:
+        table = json.dumps([asdict(line) for line in lines], indent=2)
+        how.json.write_text(table, encoding="utf-8")
     print(f"{judged - len(missed)} of {judged} bars met in {time.monotonic() - began:.0f} s"
           + (f"; missed: {', '.join(missed)}" if missed else ""))  # fmt: skip
     return 1 if missed else 0

@@ -9,22 +9,20 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from bars import Line
-from faults_rig import PATIENT_s, Rig, guard_report, kill, rig, wait_for
+from faults_ordeal import Ordeal, Tally, check_times, children_of, compare, kill_by_kill
+from faults_rig import Rig, guard_report, kill, rig, wait_for
 
 from batterylab.bench import process as run
 from batterylab.bench.guard import SILENCE_s
-from batterylab.bench.journal import ROW, JournalContent
-from batterylab.bench.session import interrupted_runs, journals, recover
+from batterylab.bench.journal import JournalContent
+from batterylab.bench.session import journals, recover
 from batterylab.errors import EnvironmentFailedError
-from batterylab.recording import Recording
 from batterylab.study import Study
 
 #: the models' own settling time after they were told, in s
@@ -32,10 +30,8 @@ SETTLE_s = 0.3
 SAFE_s = 2.0
 #: rows are on the disk a second after the look that fetched them
 DURABLE_s = 1.0
-#: a row every second, and a change of step on a busy machine
-GAP_s = 3.0
-#: the way from the runner's death to the end of current, at most
-STOP_s = 3.0
+#: benches that are hurt side by side
+BENCHES = 3
 MIXED = {"E": 1, "I": 1, "K": 1, "S": 1}
 #: a runner whose machine's clock steps, as by NTP or by hand, and whose zone changes
 STEPPED = """
@@ -60,226 +56,54 @@ process.main()
 """
 
 
-@dataclass
-class Tally:
-    """What was seen over many kills."""
-
-    quiet_s: list[float] = field(default_factory=list)
-    lost_rows: int = 0
-    rows: int = 0
-    behind_s: list[float] = field(default_factory=list)
-    troubles: list[str] = field(default_factory=list)
-    outcomes: Counter[str] = field(default_factory=Counter)
-
-
-def rows_of(recording: Recording) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return times, currents and voltages of a recording, to be compared with a journal's."""
-    names = ("unix_time_s", "current_A", "voltage_V")
-    return np.column_stack([recording.columns[name] for name in names])
-
-
-def compare(content: JournalContent, found: dict[str, Recording], tally: Tally) -> None:
-    """Look for every row of a journal in the recordings made from it."""
-    wanted = [ROW.index(name) for name in ("unix_time_s", "current_A", "voltage_V")]
-    for index, channel in enumerate(content.head.get("channels", [])):
-        rows = content.rows[content.rows[:, 0] == index][:, wanted]
-        tally.rows += len(rows)
-        if not len(rows):
-            continue
-        held = found.get(channel["channel"])
-        if held is None:
-            tally.lost_rows += len(rows)
-            continue
-        kept = {row.tobytes() for row in np.ascontiguousarray(rows_of(held))}
-        tally.lost_rows += sum(row.tobytes() not in kept for row in np.ascontiguousarray(rows))
-
-
-class Ordeal:
-    """A run that is killed and resumed, again and again.
-
-    What was durable when the runner died is remembered: the next journal must begin with it, and
-    the archive must hold every row of it.
-    """
-
-    def __init__(self, made: Rig, tally: Tally) -> None:
-        self.made, self.tally = made, tally
-        self.flows_since = float("nan")
-        self._durable: tuple[Path | None, bytes] = (None, b"")
-
-    def trouble(self, text: str) -> None:
-        """Note something that must not be."""
-        self.tally.troubles.append(text)
-
-    # -- up ------------------------------------------------------------------------------------
-    def begin(self, accepted: tuple[str, ...] = ()) -> bool:
-        """Resume what there is to resume, else run; return whether it is resumed."""
-        resumes = bool(interrupted_runs(self.made.study))
-        self.flows_since = float("nan")
-        run.start_detached(self.made.study, "rig", resumes=resumes, accepted=accepted)
-        return resumes
-
-    def outcome(self) -> str:
-        """Wait until current flows in all channels, or the runner ended; return what it said."""
-        made = self.made
-        wait_for(lambda: made.all_flow() or not run.is_running(made.study), 90.0, made.told,
-                 PATIENT_s)  # fmt: skip
-        if run.is_running(made.study):
-            self.flows_since = time.time()
-            return ""
-        status = run.status_of(made.study)
-        return f"exit {status.get('exit_code')}: {' '.join(str(status.get('message')).split())}"
-
-    def bring_up(self) -> None:
-        """Have the run going, whatever was left; nothing may be refused."""
-        resumes = self.begin()
-        said = self.outcome()
-        self.tally.outcomes["resumed" if resumes else "begun anew"] += not said
-        if said:
-            self.trouble(f"not {'resumed' if resumes else 'begun'}: {said[:200]}")
-            self.seal()
-
-    def refused(self, check: str, accepted: tuple[str, ...] = ()) -> None:
-        """Resume, which must be refused for one reason; then accept it, if it can be."""
-        self.begin()
-        said = self.outcome()
-        if not (said.startswith("exit 3") and f": {check}: " in said):
-            self.trouble(f"{check} was to be refused: {said[:200] or 'it runs'}")
-        if not self.made.is_quiet() and said:
-            self.trouble(f"refused for {check}, and current flows")
-        self.tally.outcomes[f"refused for {check}"] += 1
-        if said and accepted:
-            self.begin(accepted)
-            said = self.outcome()
-            self.tally.outcomes["accepted and resumed"] += not said
-            if said:
-                self.trouble(f"{check} was accepted: {said[:200]}")
-
-    # -- down ----------------------------------------------------------------------------------
-    def kill(self) -> None:
-        """Kill the runner; time until nothing flows, and read what is left."""
-        made, tally = self.made, self.tally
-        pid = int((made.folder / "run" / "pid").read_text())
-        guards = children_of(pid)
-        report = made.folder / "run" / "guard.json"
-        earlier_ns = report.stat().st_mtime_ns if report.exists() else 0
-        before = made.flows()
-        has_current = any(abs(amps) > 0.1 for amps in before.values())
-        dead, killed_s = kill(pid), time.time()
-        try:
-            seconds = made.seconds_to_quiet(dead)
-        except TimeoutError:
-            seconds = float("inf")
-        if has_current:
-            tally.quiet_s.append(seconds)
-        wait_for(lambda: not run.is_running(made.study), 30.0)
-        wait_for(lambda: not any(map(lives, guards)), 60.0)
-        if has_current:
-            told = guard_report(made.study)
-            if not (report.exists() and report.stat().st_mtime_ns > earlier_ns):
-                self.trouble("the guard wrote nothing")
-            elif not told.get("is_safe"):
-                self.trouble(f"guard: {told.get('problem')}")
-        content = self._look()
-        if content is not None and len(content.rows) and self.flows_since < killed_s:
-            newest_s = max(float(content.rows[:, 2].max()), self.flows_since)
-            tally.behind_s.append(killed_s - newest_s)
-
-    def _look(self) -> JournalContent | None:
-        """Hold the journal against what was durable before."""
-        found = journals(self.made.study)
-        if not found:
-            return None
-        content = JournalContent(found[-1])
-        path, durable = self._durable
-        data = found[-1].read_bytes()
-        if path == found[-1] and not data.startswith(durable):
-            self.trouble(f"{path.name} does not begin with what was durable")
-        self._durable = (found[-1], data[: content.whole_bytes])
-        return content
-
-    def seal(self) -> None:
-        """Make recordings of the journal, and look for all its rows in them."""
-        made = self.made
-        content = self._look()
-        earlier = {recording.seal for recording in made.sealed()}
-        recover(made.study, "rig")
-        found = {r.provenance["channel"]: r for r in made.sealed() if r.seal not in earlier}
-        self._durable = (None, b"")
-        if content is not None and content.head:
-            compare(content, found, self.tally)
-        for recording in found.values():
-            _check_times(recording, self.tally)
-
-    def change_cell(self) -> None:
-        """Take a cell out and put it back: nobody can know that it is the same one."""
-        log = self.made.study.log
-        channel, serial = next(iter(log.occupied().items()))
-        log.append("unload", "rig", serial=serial, channel=channel, fate="stored")
-        log.append("load", "rig", serial=serial, channel=channel)
-
-
-def _check_times(recording: Recording, tally: Tally) -> None:
-    """No sample may be missing but around a pause, and none may be doubled or nonsense.
-
-    Around a pause a channel waits until the others are up; more charge than the current explains
-    in that time must not appear.
-    """
-    columns, name = recording.columns, recording.provenance["channel"]
-    times_s = columns["test_time_s"]
-    gaps = np.diff(times_s)
-    if not np.all(gaps > 0):
-        tally.troubles.append(f"{name}: {np.sum(gaps <= 0)} rows doubled")
-    pauses_s = [pause["at_s"] for pause in recording.provenance.get("pauses", ())]
-    for i in np.flatnonzero(gaps > GAP_s):
-        if not any(times_s[i] - 1 <= at_s <= times_s[i + 1] + 1 for at_s in pauses_s):
-            tally.troubles.append(f"{name}: gap of {gaps[i]:.1f} s at {times_s[i]:.1f} s")
-    moved_Ah = np.abs(np.diff(columns["net_capacity_Ah"]))
-    if np.any(moved_Ah > 0.85 * (gaps + STOP_s) / 3600.0):
-        tally.troubles.append(f"{name}: charge that no current explains")
-    volts, amps = columns["voltage_V"], columns["current_A"]
-    if not (np.all((volts > 2.4) & (volts < 4.3)) and np.all(np.abs(amps) < 0.85)):
-        tally.troubles.append(f"{name}: a figure that cannot be")
-
-
-def _kill_by_kill(ordeal: Ordeal, count: int, draw: random.Random) -> None:
-    """One in four dies while it starts; some find something that does not agree."""
-    ordeal.bring_up()
-    for number in range(count):
-        time.sleep(draw.uniform(0.0, 4.0))
-        ordeal.kill()
-        if number == count - 1:
-            break
-        if number % 10 == 1:
-            (ordeal.made.folder / "run" / "guard.json").unlink()
-            ordeal.refused("capacity", ("capacity",))
-        elif number % 10 == 3:
-            ordeal.change_cell()
-            ordeal.refused("cell")
-            ordeal.seal()
-            ordeal.bring_up()
-        elif draw.random() < 0.25:
-            ordeal.begin()
-            ordeal.tally.outcomes["killed while it came up"] += 1
-        else:
-            ordeal.bring_up()
-    ordeal.seal()
-
-
-def kills(count: int, seed: int = 1) -> Iterator[Line]:
-    """SIGKILL the runner at random moments, judge what is left, and resume it."""
+def one_bench(count: int, seed: int, seconds: float) -> Tally:
+    """Kill and resume on one bench."""
     tally = Tally()
     began = time.monotonic()
     with rig(frame=2, supplies=MIXED) as made:
-        _kill_by_kill(Ordeal(made, tally), count, random.Random(seed))  # noqa: S311
-        archived = len(made.sealed())
+        kill_by_kill(Ordeal(made, tally), count, random.Random(seed), began + seconds)  # noqa: S311
+        tally.archived = len(made.sealed())
+    tally.took_s = time.monotonic() - began
+    return tally
+
+
+def kills(count: int, kept: Path | None = None, seconds: float = 1e6) -> Iterator[Line]:
+    """SIGKILL the runner at random moments, judge what is left, and resume it.
+
+    Parameters
+    ----------
+    count : int
+        How many kills, over several benches side by side.
+    kept : Path, optional
+        A file to which what was seen is added: the kills in it count.
+    seconds : float
+        No kill is begun after this time.
+    """
+    tally = Tally.read(kept) if kept else Tally()
+    left = max(0, count - tally.kills)
+    benches = min(BENCHES, -(-left // 2))
+    shares = [left // benches + (k < left % benches) for k in range(benches)]
+    with ProcessPoolExecutor(max(1, benches), mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(one_bench, share, 100 * tally.kills + k, seconds)
+                for k, share in enumerate(shares)]  # fmt: skip
+        for job in jobs:
+            tally.add(job.result())
+    if kept:
+        tally.keep(kept)
+    yield from judged(tally, count)
+
+
+def judged(tally: Tally, count: int) -> Iterator[Line]:
+    """Hold what was seen against the bars."""
     bound_s = SAFE_s + SETTLE_s
     many = len(tally.quiet_s)
     worst = max(tally.quiet_s, default=0.0)
     middle = statistics.median(tally.quiet_s) if many else 0.0
     yield Line(
-        f"{count} SIGKILLs of the runner: safe state",
+        f"{tally.kills} SIGKILLs of the runner: safe state",
         f"median {middle:.2f} s, worst {worst:.2f} s ({many} with current)",
-        f"{SAFE_s:g} s + {SETTLE_s:g} s to settle", bool(many) and worst <= bound_s,
+        f"{count}; {SAFE_s:g} s + {SETTLE_s:g} s to settle",
+        bool(many) and worst <= bound_s and tally.kills >= count,
     )  # fmt: skip
     yield Line(
         "  durable rows missing in the archive", f"{tally.lost_rows} of {tally.rows}", "0",
@@ -293,11 +117,11 @@ def kills(count: int, seed: int = 1) -> Iterator[Line]:
     yield Line(
         "  resumed, or refused with the right reason",
         ", ".join(f"{n} {what}" for what, n in tally.outcomes.items())
-        + f"; {archived} recordings, {len(tally.troubles)} troubles"
+        + f"; {tally.archived} recordings, {len(tally.troubles)} troubles"
         + (f": {'; '.join(tally.troubles)[:400]}" if tally.troubles else ""),
-        "no trouble", archived > 0 and not tally.troubles and tally.outcomes["resumed"] > 0,
+        "no trouble", tally.archived > 0 and not tally.troubles and tally.outcomes["resumed"] > 0,
     )  # fmt: skip
-    yield Line("  time", f"{(time.monotonic() - began) / max(count, 1):.1f} s each", "-", None)
+    yield Line("  time", f"{tally.took_s / max(tally.kills, 1):.1f} s each", "-", None)
 
 
 def processes() -> Iterator[Line]:
@@ -345,20 +169,6 @@ def dead_guard(made: Rig) -> Line:
                 f"{seconds:.2f} s; exit {status['exit_code']}: {status['message'][:24]}",
                 "poll 1 s + 2 s", seconds <= 1.0 + SAFE_s + SETTLE_s
                 and status["exit_code"] == 1 and "guard" in status["message"])  # fmt: skip
-
-
-def children_of(pid: int) -> list[int]:
-    """Return the numbers of a process's children."""
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(word) for word in text.split()]
-
-
-def lives(pid: int) -> bool:
-    """Say whether a process is there, and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def two_runners(made: Rig) -> Line:
@@ -431,7 +241,7 @@ def clock_jumps() -> Iterator[Line]:
         tally = Tally()
         lengths = []
         for recording in made.sealed():
-            _check_times(recording, tally)
+            check_times(recording, tally)
             lengths.append(float(recording.columns["test_time_s"][-1]))
         done = jumps.read_text().split() if jumps.exists() else []
     shortest, longest = min(lengths, default=0.0), max(lengths, default=0.0)
