@@ -87,7 +87,10 @@ def kills(count: int, kept: Path | None = None, seconds: float = 1e6) -> Iterato
         jobs = [pool.submit(one_bench, share, 100 * tally.kills + k, seconds)
                 for k, share in enumerate(shares)]  # fmt: skip
         for job in jobs:
-            tally.add(job.result())
+            try:
+                tally.add(job.result())
+            except Exception as error:  # what the other benches saw counts all the same
+                tally.troubles.append(f"{type(error).__name__}: {error}"[:300])
     if kept:
         tally.keep(kept)
     yield from judged(tally, count)

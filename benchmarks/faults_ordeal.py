@@ -148,6 +148,10 @@ class Ordeal:
     def kill(self) -> None:
         """Kill the runner; time until nothing flows, and read what is left."""
         made, tally = self.made, self.tally
+        if not run.is_running(made.study):
+            told = run.status_of(made.study).get("message")
+            self.trouble(f"it ended by itself: {told}; {made.told()[-200:]}")
+            return
         pid = int((made.folder / "run" / "pid").read_text())
         guards = children_of(pid)
         report = made.folder / "run" / "guard.json"
