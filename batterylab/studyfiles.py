@@ -74,7 +74,7 @@ instruments:
   smu: {{model: keithley_2460, address: "TCPIP::127.0.0.1::{smu}::SOCKET", stop_port: {smu_stop}}}
   small: {{model: keithley_2450, address: "TCPIP::127.0.0.1::{small}::SOCKET", stop_port: {small_stop}}}
   temps: {{model: keysight_daq970a, address: "TCPIP::127.0.0.1::{temps}::SOCKET"}}
-  more_temps: {{model: keysight_34970a, address: "TCPIP::127.0.0.1::{more_temps}::SOCKET"}}
+  more_temps: {{model: keysight_34970a, alarm_line: 1, address: "TCPIP::127.0.0.1::{more_temps}::SOCKET"}}
   meter: {{model: hioki_bt3562a, address: "TCPIP::127.0.0.1::{meter}::SOCKET"}}
   impedance: {{model: hioki_bt4560, address: "TCPIP::127.0.0.1::{impedance}::SOCKET"}}
   chamber: {{model: weiss_simserv, address: "TCPIP::127.0.0.1::{chamber}::SOCKET"}}
@@ -85,6 +85,8 @@ channels:                         # a supply that the host steps is one channel
   - {{name: I-1, cycler: itech, temperature: "temps:106", chamber: chamber, shelf: 2}}
   - {{name: K-1, cycler: smu, temperature: "more_temps:107", chamber: second_chamber, shelf: 3}}
   - {{name: S-1, cycler: small, temperature: "more_temps:108", chamber: second_chamber, shelf: 3}}
+interlocks:                       # a voltage that is there while all is well
+  door: {{input: "temps:320", safe: [4 V, 6 V]}}
 limits: {{voltage: [2.45 V, 4.25 V], temperature: 50 degC, debounce: 3 samples}}
 poll: {poll_s:g} s
 # The simulated bench owns the clock. On a real bench leave this line out.

@@ -6,8 +6,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from batterylab.bench.interlocks import InterlockEntry, interlock_problems
 from batterylab.bench.stoppath import StopPath
 from batterylab.cells import CellType, check_name
 from batterylab.errors import BatterylabError, Problem, ProblemsError
@@ -49,6 +50,7 @@ class InstrumentEntry(_Part):
     sample_s: Duration_s = Field(1.0, alias="sample", ge=0.05, le=60)
     stop: Literal["", "second session", "dead-socket port", "digital abort line", "none"] = ""
     stop_port: int = Field(0, ge=0, le=65535)
+    alarm_line: int = Field(0, ge=0, le=4)
 
     @field_validator("calibration_due", mode="before")
     @classmethod
@@ -89,6 +91,16 @@ class Limits(_Part):
     current_A: Current_A | None = Field(None, alias="current", gt=0)
     capacity_Ah: Capacity_Ah | None = Field(None, alias="capacity", gt=0)
     stale_s: Duration_s | None = Field(None, alias="stale", ge=1, le=3600)
+    voltage_rate_V_per_s: float | None = Field(None, alias="dV/dt", gt=0)
+    temperature_rate_K_per_s: float | None = Field(None, alias="dT/dt", gt=0)
+
+    @field_validator("voltage_rate_V_per_s", "temperature_rate_K_per_s", mode="before")
+    @classmethod
+    def _per_time(cls, value: Any, info: ValidationInfo) -> Any:
+        from batterylab.protocol.words import read_slope
+
+        unit = "V" if str(info.field_name).startswith("voltage") else "K"
+        return read_slope(value, unit) if isinstance(value, str) else value
 
 
 class Notify(_Part):
@@ -107,6 +119,7 @@ class BenchText(_Part):
     instruments: dict[str, InstrumentEntry] = Field(min_length=1)
     channels: list[ChannelPattern] = Field(min_length=1)
     limits: Limits
+    interlocks: dict[str, InterlockEntry] = Field(default_factory=dict)
     poll_s: Duration_s = Field(10.0, alias="poll", ge=1, le=300)
     contact_ohm: Resistance_ohm = Field(2e-5, alias="contact", ge=0)
     notify: Notify | None = None
@@ -213,6 +226,9 @@ class BenchFile:
         channels = _expand(document, text, problems)
         problems += _limit_problems(document, text, cell_type)
         problems += _range_problems(document, text, channels)
+        scanners = {n for n, e in text.instruments.items() if role_of(e.model) == "scanner"}
+        couples = {(c.scanner, c.scanner_channel): c.name for c in channels.values()}
+        problems += interlock_problems(document, text.interlocks, scanners, couples)
         if problems:
             raise ProblemsError(problems)
         return cls(Path(path), text, channels, cell_type)
@@ -394,4 +410,7 @@ def _range_problems(
         if entry.sample_s != 1.0 and role_of(entry.model) not in ("", "host_stepped"):
             where = document.where("instruments", name, "sample")
             problems.append(Problem(where, f"{entry.model} samples by itself", "remove it"))
+        if entry.alarm_line and role_of(entry.model) not in ("", "scanner"):
+            where = document.where("instruments", name, "alarm_line")
+            problems.append(Problem(where, f"{entry.model} has no alarm lines", "remove it"))
     return problems

@@ -11,6 +11,7 @@ from batterylab.bench.benchfile import ChannelEntry
 from batterylab.drivers.roles import CellState
 from batterylab.protocol import Outcome, Progress, Resolved, Segment
 from batterylab.protocol.ends import Block, Fired, Watch, likely_end
+from batterylab.protocol.form import End
 
 
 @dataclass
@@ -42,6 +43,8 @@ class Running:
         Energy, current and voltage of each step at its last sample so far.
     fired : Fired or None
         The condition with which the runner ended the last step.
+    stops : tuple of End
+        The bench's own conditions that stop any step.
     """
 
     segment: Segment
@@ -54,6 +57,7 @@ class Running:
     is_ending: bool = False
     is_seen: bool = False
     fired: Fired | None = None
+    stops: tuple[End, ...] = ()
     watches: list[Watch] = field(init=False)
     moved_Wh: list[float] = field(init=False)
     last_A: list[float] = field(init=False)
@@ -61,7 +65,10 @@ class Running:
 
     def __post_init__(self) -> None:
         steps = self.segment.steps
-        self.watches = [Watch(step, skips_onboard=True) for step in steps]
+        self.watches = [
+            Watch(replace(step, stops=(*step.stops, *self.stops)), skips_onboard=True)
+            for step in steps
+        ]
         self.moved_Wh = [0.0] * len(steps)
         self.last_A, self.last_V = [0.0] * len(steps), [math.nan] * len(steps)
 
@@ -156,6 +163,8 @@ class ChannelRun:
         Of an interrupted segment: the step that was under way.
     results : list of Outcome
         Of the last segment that ended.
+    stops : tuple of End
+        The bench's own conditions that stop any step.
     """
 
     entry: ChannelEntry
@@ -174,6 +183,7 @@ class ChannelRun:
     before: list[Outcome] = field(default_factory=list)
     carried: Carried | None = None
     results: list[Outcome] = field(default_factory=list)
+    stops: tuple[End, ...] = ()
 
     def __post_init__(self) -> None:
         self.progress = Progress(self.resolved)
@@ -203,7 +213,9 @@ class ChannelRun:
         if segment is None:
             raise ValueError(f"{self.entry.name}: nothing is left to begin")
         first = self.steps_done + len(self.before)
-        self.running = Running(segment, [now_s], first, [0.0] * len(segment.steps))
+        self.running = Running(
+            segment, [now_s], first, [0.0] * len(segment.steps), stops=self.stops
+        )
         return self.running
 
     def keep(self, before: Sequence[Outcome], carried: Carried | None) -> None:

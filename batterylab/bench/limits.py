@@ -11,11 +11,14 @@ from batterylab.bench.benchfile import Limits
 from batterylab.bench.channelrun import ChannelRun
 from batterylab.bench.recorder import Samples
 from batterylab.protocol import Resolved
+from batterylab.protocol.form import End
 
 #: a current's limit is so much above the data sheet's largest
 ABOVE = 1.1
 #: a step moves at most so many times the nominal capacity
 MOST = 1.5
+#: time over which a change per time is taken
+RATE_s = 60.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,9 @@ class Watch:
         Largest currents, as magnitudes.
     capacity_Ah : float
         Most that one step may move.
+    voltage_rate_V_per_s, temperature_rate_K_per_s : float
+        Fastest change within a step, taken over `RATE_s`: of the voltage either way, of the
+        temperature upwards.
     """
 
     voltage_V: tuple[float, float]
@@ -41,6 +47,8 @@ class Watch:
     charge_A: float = math.inf
     discharge_A: float = math.inf
     capacity_Ah: float = math.inf
+    voltage_rate_V_per_s: float = math.inf
+    temperature_rate_K_per_s: float = math.inf
 
     @classmethod
     def of(cls, resolved: Resolved, bench: Limits) -> "Watch":
@@ -54,20 +62,39 @@ class Watch:
             min(ABOVE * resolved.cell_type.max_charge_A, bench.current_A or math.inf),
             min(ABOVE * resolved.cell_type.max_discharge_A, bench.current_A or math.inf),
             min(MOST * resolved.cell_type.nominal_capacity_Ah, bench.capacity_Ah or math.inf),
+            bench.voltage_rate_V_per_s or math.inf,
+            bench.temperature_rate_K_per_s or math.inf,
         )
+
+    def stops(self) -> tuple[End, ...]:
+        """Return the limits of changes per time, as conditions that stop any step."""
+        bounds = (("voltage_rate_V_per_s", "above", self.voltage_rate_V_per_s),
+                  ("voltage_rate_V_per_s", "below", -self.voltage_rate_V_per_s),
+                  ("temperature_rate_K_per_s", "above", self.temperature_rate_K_per_s))  # fmt: skip
+        hold_s = float(self.debounce - 1)
+        return tuple(
+            End(quantity, relation, value, over_s=RATE_s, hold_s=hold_s, then="fail")
+            for quantity, relation, value in bounds if math.isfinite(value)
+        )  # fmt: skip
 
     def layers(self, stale_s: float) -> list[dict[str, Any]]:
         """Return the limits as a recording keeps them: value, debounce and action of each."""
         low, high = self.voltage_V
         cold, hot = self.temperature_degC
         stop, end = "channel safe, recording invalid", "run ends, all channels safe"
-        rows: list[tuple[str, float, float | None, int, str]] = [
+        rows: list[tuple[str, float | None, float, int, str]] = [
             ("voltage_V", low, high, self.debounce, stop),
             ("temperature_degC", cold, hot, self.debounce, stop),
             ("current_A", -self.discharge_A, self.charge_A, self.debounce, stop),
             ("step_capacity_Ah", 0.0, self.capacity_Ah, 1, stop),
             ("sample_age_s", 0.0, stale_s, 1, end),
         ]
+        if math.isfinite(self.voltage_rate_V_per_s):
+            most = self.voltage_rate_V_per_s
+            rows.append(("voltage_rate_V_per_s", -most, most, self.debounce, stop))
+        if math.isfinite(self.temperature_rate_K_per_s):
+            most = self.temperature_rate_K_per_s
+            rows.append(("temperature_rate_K_per_s", None, most, self.debounce, stop))
         return [
             {"layer": "L3 runner", "what": what, "low": least, "high": most, "debounce": count,
              "action": action} for what, least, most, count, action in rows

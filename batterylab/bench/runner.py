@@ -19,6 +19,7 @@ from batterylab.bench.check import bounds_of
 from batterylab.bench.clock import may_take
 from batterylab.bench.frame import frame_for
 from batterylab.bench.guard import SILENCE_s
+from batterylab.bench.interlocks import Interlocks
 from batterylab.bench.journal import Journal
 from batterylab.bench.limits import Watch
 from batterylab.bench.onboard import Guards
@@ -87,8 +88,12 @@ class Runner:
         self.should_stop = should_stop or (lambda: "")
         self.watch = Watch.of(resolved, bench.file.limits)
         self.runs = [
-            ChannelRun(bench.channel(name), serial, resolved) for name, serial in loaded.items()
+            ChannelRun(bench.channel(name), serial, resolved, stops=self.watch.stops())
+            for name, serial in loaded.items()
         ]
+        self.interlocks = Interlocks(
+            bench.file.text.interlocks, bench.of_role("scanner"), bench.file.stale_s
+        )
         self.frames = [
             frame_for(name, driver, [(i, run) for i, run in enumerate(self.runs)
                                      if run.entry.cycler == name], resolved)
@@ -230,8 +235,14 @@ class Runner:
         self._note_safety()
         for name, driver in self.bench.of_role("scanner").items():
             places = [run.entry.scanner_channel for run in self.runs if run.entry.scanner == name]
-            if places:
-                driver.prepare(places)
+            inputs = self.interlocks.inputs(name)
+            if not places and not inputs:
+                continue
+            driver.prepare(places, inputs)
+            line = self.bench.file.instruments[name].alarm_line
+            if line and places:
+                driver.interlock(self.watch.temperature_degC[1], line)
+        self._temperatures(is_first=True)
 
     def _note_safety(self) -> None:
         """Write into the recording what keeps each channel safe, layer by layer."""
@@ -241,12 +252,12 @@ class Runner:
             layers = [*frame.layers(), {
                 "layer": "L2 guard", "what": "heartbeat_s", "high": SILENCE_s, "debounce": 1,
                 "action": f"kills the runner, makes channels safe; path: {path}",
-            }, *watched]  # fmt: skip
+            }, *watched, *self.interlocks.layers()]  # fmt: skip
+            air = [{"layer": "L4 chamber", "what": "alarm",
+                    "action": "run ends, all channels safe"}]  # fmt: skip
             for index, run in frame.members:
-                if run.entry.chamber:
-                    layers = [*layers, {"layer": "L4 chamber", "what": "alarm",
-                                        "action": "run ends, all channels safe"}]  # fmt: skip
-                self.journal.event(run.entry.name, "safety", index=index, layers=layers)
+                own = [*layers, *(air if run.entry.chamber else [])]
+                self.journal.event(run.entry.name, "safety", index=index, layers=own)
 
     def _wait(self, unix_s: float) -> None:
         """Wait, looking up every second of real time for a reason to stop."""
@@ -347,6 +358,7 @@ class Runner:
             self._degrees = self._temperatures()
             self.chambers.read()
             self._poll_s = now_s + self.bench.file.poll_s
+        self.interlocks.check_age(now_s)
         if is_poll:
             self.soaks.look(now_s)
         for attendant in self.attendants:
@@ -363,10 +375,13 @@ class Runner:
             "bench_time_s": now_s - self.start_s,
         })  # fmt: skip
 
-    def _temperatures(self) -> dict[tuple[str, int], float | None]:
-        return {
+    def _temperatures(self, *, is_first: bool = False) -> Degrees:
+        """Read all scanners that are used; what they say of the interlocks is judged at once."""
+        found = {
             (name, place): value
             for name, driver in self.bench.of_role("scanner").items()
-            if any(run.entry.scanner == name for run in self.runs)
+            if any(run.entry.scanner == name for run in self.runs) or self.interlocks.inputs(name)
             for place, value in driver.read().items()
         }
+        self.interlocks.look(self.clock.now(), at_once=is_first)
+        return found

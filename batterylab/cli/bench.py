@@ -1,7 +1,7 @@
 """`batterylab bench`: check or simulate a bench of instruments."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -105,7 +105,7 @@ def fault(
     """Let an INSTRUMENT of a simulated bench fail; docs/bench.md lists each KIND of fault.
 
     late, lost, garbage, "wrong terminator", partial, closed, over-range, "dead channel", busy,
-    "power cycle", "local control", "relay stuck", "wrong polarity", unplugged.
+    "power cycle", "local control", "relay stuck", "wrong polarity", "open interlock", unplugged.
     """
     more = {} if channel is None else {"channel": channel}
     _ask(place, "fault", instrument=instrument, kind=kind, on=on, times=times, delay_s=delay_s,
@@ -117,7 +117,7 @@ def fault(
 @PLACE
 @click.argument("instrument")
 def mend(place: Path, instrument: str) -> None:
-    """Let an INSTRUMENT of a simulated bench be well again: plugged in, without faults to come."""
+    """Let an INSTRUMENT be well again: plugged in, contacts closed, without faults to come."""
     _ask(place, "mend", instrument=instrument)
 
 
@@ -140,7 +140,7 @@ def limits(place: Path, as_json: bool) -> None:
 
     file, _ = _open(place)
     low, high = file.limits.voltage_V
-    data = {
+    data: dict[str, Any] = {
         "voltage_min_V": low,
         "voltage_max_V": high,
         "temperature_max_degC": file.limits.temperature_degC,
@@ -149,7 +149,14 @@ def limits(place: Path, as_json: bool) -> None:
         "stale_s": file.stale_s,
         "channels": len(file.channels),
     }
-    more = {"current_max_A": file.limits.current_A, "step_capacity_max_Ah": file.limits.capacity_Ah}
+    more: dict[str, Any] = {
+        "current_max_A": file.limits.current_A,
+        "step_capacity_max_Ah": file.limits.capacity_Ah,
+        "voltage_rate_max_V_per_s": file.limits.voltage_rate_V_per_s,
+        "temperature_rate_max_K_per_s": file.limits.temperature_rate_K_per_s,
+        "interlocks": {name: {"input": each.input, "safe_V": each.safe_V}
+                       for name, each in file.text.interlocks.items()} or None,
+    }  # fmt: skip
     data |= {key: value for key, value in more.items() if value is not None}
     if as_json:
         echo_json(data)
@@ -161,6 +168,13 @@ def limits(place: Path, as_json: bool) -> None:
         click.echo(f"current      up to {file.limits.current_A:g} A, besides the cell type's")
     if file.limits.capacity_Ah is not None:
         click.echo(f"a step       moves up to {file.limits.capacity_Ah:g} Ah")
+    if file.limits.voltage_rate_V_per_s is not None:
+        click.echo(f"dV/dt        up to {1e3 * file.limits.voltage_rate_V_per_s:g} mV/s")
+    if file.limits.temperature_rate_K_per_s is not None:
+        click.echo(f"dT/dt        up to {60 * file.limits.temperature_rate_K_per_s:g} K/min")
+    for name, each in file.text.interlocks.items():
+        click.echo(f"interlock    {name}: {each.input} at {each.safe_V[0]:g} to "
+                   f"{each.safe_V[1]:g} V")  # fmt: skip
     click.echo(f"no sample    for {file.stale_s:g} s ends the run")
     click.echo(f"debounce     {file.limits.debounce:g} samples")
     click.echo(f"channels     {len(file.channels)}")

@@ -1,4 +1,6 @@
-"""Keysight DAQ970A, 34970A and 34972A: thermocouples on multiplexer channels, read in one scan.
+"""Keysight DAQ970A, 34970A and 34972A: multiplexer channels, read in one scan.
+
+Thermocouples of type K, and voltages that tell of a door switch or a sensor.
 
 Source: 34970A/34972A User's Guide (34972-90001), whose command tree the DAQ970A shares. An open
 thermocouple reads 9.9E+37.
@@ -11,7 +13,7 @@ from batterylab.drivers.scpi import OVERLOAD, ScpiDriver, channel_list
 from batterylab.errors import OutOfRangeError
 
 LINES = (1, 2, 3, 4)
-_READING = re.compile(r" *([+-]?\d+\.?\d*(?:E[+-]?\d+)?)( C)? *", re.ASCII)
+_READING = re.compile(r" *([+-]?\d+\.?\d*(?:E[+-]?\d+)?)( C| VDC)? *", re.ASCII)
 #: what a thermocouple of type K can say
 COLDEST_degC, HOTTEST_degC = -200.0, 1372.0
 
@@ -20,24 +22,41 @@ class Daq970a(ScpiDriver):
     """A DAQ970A, 34970A or 34972A with thermocouples of type K."""
 
     channels: Sequence[int] = ()
+    inputs: Sequence[int] = ()
 
-    def prepare(self, channels: Sequence[int]) -> None:
+    def prepare(self, channels: Sequence[int], inputs: Sequence[int] = ()) -> None:
         """Set the channels up and make them the scan list; readings name their channel.
+
+        Parameters
+        ----------
+        channels : sequence of int
+            With a thermocouple.
+        inputs : sequence of int
+            With a voltage.
 
         Raises
         ------
         EnvironmentFailedError
             If the scanner refuses.
         """
-        self.channels = sorted(set(channels))
-        listed = channel_list(self.channels)
+        self.channels, self.inputs = sorted(set(channels)), sorted(set(inputs))
+        self.input_V: dict[int, float | None] = {}
         self.errors()
+        settings = []
+        if self.channels:
+            settings.append(f"CONF:TEMP TC,K,{channel_list(self.channels)}")
+        if self.inputs:
+            settings.append(f"CONF:VOLT:DC AUTO,DEF,{channel_list(self.inputs)}")
         for command in (
-            f"CONF:TEMP TC,K,{listed}", f"ROUT:SCAN {listed}", "FORM:READ:CHAN ON",
+            *settings, f"ROUT:SCAN {channel_list(self._scanned)}", "FORM:READ:CHAN ON",
             "FORM:READ:UNIT ON", "FORM:READ:TIME OFF", "FORM:READ:ALAR OFF",
         ):  # fmt: skip
             self.link.write(command)
         self.check("the scan list")
+
+    @property
+    def _scanned(self) -> list[int]:
+        return sorted({*self.channels, *self.inputs})
 
     def read(self) -> dict[int, float | None]:
         """Scan once; the temperature in °C by channel, None where the thermocouple is open.
@@ -49,23 +68,29 @@ class Daq970a(ScpiDriver):
         """
         reply = self.link.query("READ?")
         fields = reply.split(",")
-        listed = [str(channel) for channel in self.channels]
+        listed = [str(channel) for channel in self._scanned]
         if len(fields) != 2 * len(listed) or fields[1::2] != listed:
             raise self.link.unexpected("READ?", reply)
-        return {
-            channel: self._degC(text)
-            for channel, text in zip(self.channels, fields[::2], strict=True)
-        }
+        texts = dict(zip(self._scanned, fields[::2], strict=True))
+        degrees = {channel: self._degC(texts[channel]) for channel in self.channels}
+        self.input_V = {channel: self._value(texts[channel], " VDC") for channel in self.inputs}
+        return degrees
 
     def _degC(self, text: str) -> float | None:
-        """Return a temperature; the unit tells it from the voltage of a channel set otherwise."""
+        value = self._value(text, " C")
+        if value is not None and not COLDEST_degC <= value <= HOTTEST_degC:
+            raise self.link.unexpected("READ?", text)
+        return value
+
+    def _value(self, text: str, unit: str) -> float | None:
+        """Return a figure; the unit tells it from that of a channel that is set otherwise."""
         match = _READING.fullmatch(text)
         if match is None:
             raise self.link.unexpected("READ?", text)
         value = float(match[1])
         if abs(value) > OVERLOAD:
             return None
-        if not match[2] or not COLDEST_degC <= value <= HOTTEST_degC:
+        if match[2] != unit:
             raise self.link.unexpected("READ?", text)
         return value
 

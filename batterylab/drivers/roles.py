@@ -291,13 +291,21 @@ class Meter(Instrument, Protocol):
 
 
 class Scanner(Instrument, Protocol):
-    """Reads thermocouples."""
+    """Reads thermocouples, and voltages that tell whether all is well.
 
-    def prepare(self, channels: Sequence[int]) -> None:
-        """Set up the channels to scan."""
+    Attributes
+    ----------
+    input_V : dict of int to float or None
+        The inputs' voltages as read last; None where one is over range.
+    """
+
+    input_V: dict[int, float | None]
+
+    def prepare(self, channels: Sequence[int], inputs: Sequence[int] = ()) -> None:
+        """Set up the thermocouples' channels and the inputs to scan."""
 
     def read(self) -> dict[int, float | None]:
-        """Return the temperature in °C of each channel; None if it is open."""
+        """Scan all; return the temperature in °C of each channel, None if it is open."""
 
 
 class Chamber(Instrument, Protocol):

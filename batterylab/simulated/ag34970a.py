@@ -31,8 +31,8 @@ class Ag34970a(Daq970a):
         Alarm lines that have tripped.
     """
 
-    def __init__(self, world: "World") -> None:
-        super().__init__(world)
+    def __init__(self, world: "World", name: str = "") -> None:
+        super().__init__(world, name=name)
         self.identity = "HEWLETT-PACKARD,34970A,0,13-2-2"
         self._limits()
         self.add("CALCulate:LIMit:UPPer", self._set_upper)

@@ -30,6 +30,11 @@ COLD_degC = 23.0
 LONGEST_QUEUE = 10
 
 
+def identity(serial: str) -> str:
+    """Return what a DAQ970A says of itself."""
+    return f"Keysight Technologies,DAQ970A,{serial},A.03.01-01.00-02.01-00.02"
+
+
 class Daq970a(ScpiInstrument):
     """The scanner's command table.
 
@@ -39,20 +44,22 @@ class Daq970a(ScpiInstrument):
         Whose thermocouples it reads.
     serial : str
         Told in the identity.
+    name : str
+        What the bench file calls it: by that name the world knows what is wired to its inputs.
     """
 
-    def __init__(self, world: "World", serial: str = "MY58011234") -> None:
-        super().__init__(
-            f"Keysight Technologies,DAQ970A,{serial},A.03.01-01.00-02.01-00.02",
-            queue_length=LONGEST_QUEUE, signed_zero=True,
-        )  # fmt: skip
+    def __init__(self, world: "World", serial: str = "MY58011234", name: str = "") -> None:
+        super().__init__(identity(serial), queue_length=LONGEST_QUEUE, signed_zero=True)
         self.world = world
+        self.name = name
         self.open_relays: set[int] = set()
+        self.open_contacts: set[int] = set()
         self._defaults()
         self._commands()
 
     def _defaults(self) -> None:
         self.thermocouples: dict[int, str] = {}
+        self.voltmeters: set[int] = set()
         self.scan: list[int] = []
         self.options = dict.fromkeys(OPTIONS, False)
         self.is_absolute = False
@@ -62,6 +69,7 @@ class Daq970a(ScpiInstrument):
     def _commands(self) -> None:
         self.add("*RST", self._defaults)
         self.add("CONFigure:TEMPerature", self._configure)
+        self.add("CONFigure:VOLTage:DC", self._voltage)
         self.add("UNIT:TEMPerature", self._unit)
         self.add("ROUTe:SCAN", self._scan)
         self.add("ROUTe:SCAN?", self._scan_list)
@@ -87,6 +95,15 @@ class Daq970a(ScpiInstrument):
     def stick_relay(self, channel: int = 0) -> None:
         """Let the relay of a channel not close any more: the first of the scan if none is named."""
         self.open_relays.add(channel or min(self.scan, default=101))
+
+    def open_interlock(self, channel: int = 0) -> None:
+        """Let a contact that is wired to an input open: the first one if none is named."""
+        wired = [place for name, place in self.world.wired_V if name == self.name]
+        self.open_contacts.add(channel or min(wired, default=101))
+
+    def close_interlocks(self) -> None:
+        """Let every contact be closed again."""
+        self.open_contacts.clear()
 
     def _option(self, keyword: str) -> None:
         name = keyword.upper()
@@ -116,6 +133,20 @@ class Daq970a(ScpiInstrument):
         if not chosen:
             raise ScpiError(-109, "Missing parameter")
         self.thermocouples.update(dict.fromkeys(chosen, kind.upper()))
+        self.voltmeters -= set(chosen)
+        self.readings = []
+
+    def _voltage(self, span: str, resolution: str, channels: str) -> None:
+        if span.upper() not in ("AUTO", "DEF", "MIN", "MAX"):
+            number(span, 0.1, 300.0)
+        if resolution.upper() not in ("DEF", "MIN", "MAX"):
+            number(resolution, 0.0, 1.0)
+        chosen = self._channels(channels)
+        if not chosen:
+            raise ScpiError(-109, "Missing parameter")
+        self.voltmeters |= set(chosen)
+        for channel in chosen:
+            self.thermocouples.pop(channel, None)
         self.readings = []
 
     def _unit(self, unit: str, channels: str = "") -> None:
@@ -158,6 +189,9 @@ class Daq970a(ScpiInstrument):
         self.readings = [self._text(channel) for channel in self.scan]
 
     def _measure(self, channel: int) -> float:
+        wired_V = self.world.wired_V.get((self.name, channel))
+        if wired_V is not None and channel in self.voltmeters and channel not in self.open_relays:
+            return 0.0 if channel in self.open_contacts else wired_V
         degC = self.world.thermocouple_degC(channel)
         if degC is None or channel in self.open_relays:
             return OVERLOAD

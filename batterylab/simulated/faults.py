@@ -17,13 +17,15 @@ LINK_FAULTS = ("late", "lost", "garbage", "wrong terminator", "partial", "closed
 #: what a fault makes of the figures in a reply
 FIGURE_FAULTS = ("over-range", "dead channel")
 #: what a fault makes of the instrument, before it sees the line
-INSTRUMENT_FAULTS = ("busy", "power cycle", "local control", "relay stuck", "wrong polarity")
+INSTRUMENT_FAULTS = ("busy", "power cycle", "local control", "relay stuck", "wrong polarity",
+                     "open interlock")  # fmt: skip
 #: lasts until `mend`, and begins at once
 UNPLUGGED = "unplugged"
 FAULTS = (*LINK_FAULTS, *FIGURE_FAULTS, *INSTRUMENT_FAULTS, UNPLUGGED)
 #: what an instrument must be able to have happen to it
 NEEDS = {"power cycle": "power_cycle", "local control": "press_local",
-         "relay stuck": "stick_relay", "wrong polarity": "swap_leads"}  # fmt: skip
+         "relay stuck": "stick_relay", "wrong polarity": "swap_leads",
+         "open interlock": "open_interlock"}  # fmt: skip
 MOST_SEEN = 10_000
 LONGEST_DELAY_s = 3600.0
 #: SCPI's codes for infinity and for not-a-number
@@ -117,8 +119,10 @@ class FaultyServer(LineServer):
         self.waiting.append(fault)
 
     def clear(self) -> None:
-        """Let it be well again; what already happened to the instrument stays."""
+        """Let it be well again, contacts closed; what else happened to the instrument stays."""
         self.waiting.clear()
+        if hasattr(self.instrument, "close_interlocks"):
+            self.instrument.close_interlocks()
         self.is_unplugged = False
         self._busy_until_s = 0.0
 

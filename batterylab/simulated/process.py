@@ -128,6 +128,8 @@ def make_world(study: Any, bench: Any, *, real_time: bool = False) -> Any:
     for entry in bench.channels.values():
         if world.by_name[entry.name].cycler_index < 0:
             world.add_supply(entry.name, entry.cycler)
+    for interlock in bench.text.interlocks.values():
+        world.wired_V[interlock.place] = 0.5 * sum(interlock.safe_V)
     for channel, serial in study.log.occupied().items():
         world.insert(serial, channel)
     return world
@@ -167,20 +169,20 @@ def _server_of(model: str, serial: str, world: Any, name: str = "") -> Any:
     BatterylabError
         If the model cannot be simulated.
     """
-    from batterylab.simulated import bt2200, daq970a, hioki, scpi, weiss
+    from batterylab.simulated import bt2200, hioki, scpi, weiss
 
     if model == "keysight_bt2200":
         frame = bt2200.Bt2200(world, serial or "MY58000516")
         world.listeners.append(frame.keep)
         return scpi.LineServer(frame.answer)
-    if model == "keysight_daq970a":
-        return scpi.LineServer(daq970a.Daq970a(world, serial or "MY58001234").answer)
     if model == "hioki_bt3562a":
         return scpi.LineServer(hioki.Bt3562a(world).answer, b"\r\n", b"\r\n")
     if model == "weiss_simserv":
         return scpi.LineServer(weiss.SimServ(world).answer, b"\r", b"\r\n")
     stage = world.supplies.get(name)
-    return _supply_of(model, serial, world, stage) or _passive_of(model, serial, world)
+    return _supply_of(model, serial, world, stage) or _passive_of(
+        model, serial, world, name
+    )
 
 
 def _supply_of(model: str, serial: str, world: Any, stage: Any) -> Any:
@@ -202,15 +204,19 @@ def _supply_of(model: str, serial: str, world: Any, stage: Any) -> Any:
     return scpi.LineServer(supply.answer)
 
 
-def _passive_of(model: str, serial: str, world: Any) -> Any:
+def _passive_of(model: str, serial: str, world: Any, name: str) -> Any:
     """Return the server of a further meter, scanner or chamber."""
-    from batterylab.simulated import ag34970a, bt4560, espec, scpi
+    from batterylab.simulated import ag34970a, bt4560, daq970a, espec, scpi
 
     if model == "hioki_bt4560":
         meter = bt4560.Bt4560(world, serial or "220512345")
         return scpi.LineServer(meter.answer, b"\r\n", b"\r\n")
+    if model == "keysight_daq970a":
+        logger = ag34970a.Ag34970a(world, name)
+        logger.identity = daq970a.identity(serial or "MY58001234")
+        return scpi.LineServer(logger.answer)
     if model in ("keysight_34970a", "keysight_34972a"):
-        scanner = ag34970a.Ag34970a(world)
+        scanner = ag34970a.Ag34970a(world, name)
         scanner.identity = scanner.identity.replace("34970A", model[-6:].upper())
         return scpi.LineServer(scanner.answer)
     if model == "espec_p300":

@@ -120,6 +120,8 @@ class World:
         self.listeners: list[Callable[..., None]] = []
         self.movers: list[Callable[[float, float], None]] = []
         self.supplies: dict[str, PowerStage] = {}
+        #: voltage of each closed contact, by scanner and input
+        self.wired_V: dict[tuple[str, int], float] = {}
         self.tick_s = 1.0
         self._ticks = self._seconds = 0
         framed = [place for place in self.places if place.cycler_index >= 0]
