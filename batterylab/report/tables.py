@@ -298,11 +298,13 @@ def pack(card: Card) -> Section | None:
     columns = (
         Column("Supplier", weight=1.5),
         Column("CV in %", "right"),
-        Column("Loss of capacity in % (95 %)", "right", 2.0),
+        Column("Loss in % (95 %), normal cells", "right", 2.0),
+        Column("Loss in % (95 %), drawn from the cells", "right", 2.0),
     )
     rows = tuple(
         (name, number(mapping(suppliers[name]).get("cv_percent"), 2),
-         with_interval(mapping(suppliers[name]), "loss_percent", 2))
+         with_interval(mapping(suppliers[name]), "loss_percent", 2),
+         _drawn(mapping(mapping(suppliers[name]).get("drawn"))))
         for name in (*card.suppliers, *(n for n in suppliers if n not in card.suppliers))
         if name in suppliers
     )  # fmt: skip
@@ -314,8 +316,22 @@ def pack(card: Card) -> Section | None:
         f"A pack of {count(found.get('series'))} {unit}s in series{each} gives what its weakest "
         f"{unit} gives. The loss is against the mean capacity, for cells mixed at random."
     )
+    blocks: list[Block] = [Paragraph(said)]
+    odd = [name for name in suppliers if mapping(mapping(suppliers[name]).get("drawn"))]
+    if odd:
+        blocks.append(Paragraph(
+            f"{', '.join(odd)}: the cells are not normal (D'Agostino and Pearson, p < 0.01): the "
+            "figure for normal cells does not hold, the one drawn from the cells themselves does, "
+            "as far as they show the weakest that are made.", "warning",
+        ))  # fmt: skip
     table = Table("pack", f"Capacity lost to spread in a pack {size}", columns, rows)
-    return Section("Pack", (Paragraph(said), table))
+    return Section("Pack", (*blocks, table))
+
+
+def _drawn(found: dict[str, Any]) -> str:
+    if not found:
+        return "cells may be normal"
+    return estimate(found.get("loss_percent"), *pair(found.get("interval")), 2)
 
 
 def _as_dicts(fits: Any) -> list[dict[str, Any]]:

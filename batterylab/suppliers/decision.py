@@ -186,7 +186,10 @@ def _open_points(judged: Sequence[Judged], rules: Sequence[dict[str, Any]]) -> l
         if item.estimate is not None:
             points += _bound_points(item)
     if not judged and not rules:
-        points.append("the study states no limit and no rule: there is nothing to conform to")
+        points.append(
+            "on limits or a rule being agreed and met: the study states none, so no cell was held "
+            "against anything"
+        )
     return points
 
 

@@ -21,6 +21,7 @@ def would_change(
     measurements: Mapping[str, Measurement],
     probability_best: Mapping[str, float | None],
     estimates: Mapping[str, Mapping[str, Estimate]] | None = None,
+    has_rules: bool = False,
 ) -> list[str]:
     """Return in words what would change the decisions.
 
@@ -36,6 +37,8 @@ def would_change(
         Of the ranking.
     estimates : mapping, optional
         By feature and supplier: what other suppliers' lots say where one has too few.
+    has_rules : bool
+        Whether the study names a rule of a standard.
     """
     texts = []
     for supplier, decision in decisions.items():
@@ -47,6 +50,8 @@ def would_change(
                 f"{supplier}: a corrected delivery, or proof that a recording named in the reasons "
                 "is invalid, declared so in the study's log"
             )
+        elif decision.verdict == "CONDITIONAL" and not judged[supplier] and not has_rules:
+            texts.append(f"{supplier}: limits or a rule in study.yaml, agreed before further data")
         elif decision.verdict == "CONDITIONAL":
             texts += [
                 f"{supplier}: {_more_lots(item, measurements)}"

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from batterylab.cells import CellType
 from batterylab.study import Pack
@@ -19,6 +20,7 @@ from batterylab.suppliers.estimates import Estimate
 from batterylab.suppliers.nodes import Array
 from batterylab.suppliers.packrun import CellModel, Runs, run
 from batterylab.suppliers.packs import assigned_groups
+from batterylab.suppliers.percentiles import residuals_of
 
 #: packs a week, by name
 PRODUCTION = {"50 cars a week": 50, "150,000 cars a year": 2885}
@@ -51,6 +53,9 @@ class Population:
         Mean voltage of a discharge.
     has_resistance : bool
         Whether the resistance was measured; an assumed one says nothing of power.
+    shape : ndarray, optional
+        The cells' own deviations from their lots in order of size, mean 0 and standard
+        deviation 1, where they are not normal.
     """
 
     capacity_Ah: float
@@ -61,6 +66,7 @@ class Population:
     correlation: float
     Wh_per_Ah: float
     has_resistance: bool = True
+    shape: Array | None = None
 
     def draw(self, packs: int, cells: int, rng: np.random.Generator, lots: int) -> "Stock":
         """Return a stock of `packs` x `cells` cells from so many lots."""
@@ -68,6 +74,8 @@ class Population:
         of_lot = self.lot_percent * rng.normal(size=lots)
         lot = rng.integers(lots, size=count)
         first, second = rng.normal(size=(2, count))
+        if self.shape is not None:
+            first = self.shape[(len(self.shape) * special.ndtr(first)).astype(np.int64)]
         capacity = 1.0 + (of_lot[lot] + self.cell_percent * first) / 100.0
         mixed = self.correlation * first + math.sqrt(1.0 - self.correlation**2) * second
         resistance = 1.0 + self.resistance_percent * mixed / 100.0
@@ -89,9 +97,13 @@ class Stock:
 
 
 def population(
-    name: str, feature: str, groups: Mapping[str, Mapping[str, Estimate]], cell_type: CellType
-) -> Population | None:
-    """Return a supplier's cells from the scorecard's estimates; None without a spread."""
+    name: str, feature: str, groups: Mapping[str, Mapping[str, Estimate]], cell_type: CellType,
+    as_seen: bool = False,
+) -> Population | None:  # fmt: skip
+    """Return a supplier's cells from the scorecard's estimates; None without a spread.
+
+    Normal cells, or with `as_seen` the shape of those measured.
+    """
     found = groups[feature][name]
     if found.sd_total is None or not found.sample.mean > 0:
         return None
@@ -108,7 +120,15 @@ def population(
     return Population(
         capacity, scale * (found.sd_lot or 0.0), scale * cell, own, other,
         0.0 if resistance is None else _correlation(found, resistance), volts, known is not None,
+        _shape(found) if as_seen else None,
     )  # fmt: skip
+
+
+def _shape(found: Estimate) -> Array:
+    values = np.array([reading.value for reading in found.readings])
+    off = np.sort(residuals_of(values, [reading.lot for reading in found.readings]))
+    standard: Array = (off - off.mean()) / off.std()
+    return standard
 
 
 def _resistance(found: Estimate) -> tuple[float, float] | None:

@@ -240,6 +240,15 @@ def resampled_ppk(
     return float(low), float(high)
 
 
+def residuals_of(values: Array, lots: Sequence[str]) -> Array:
+    """Return the values, each less its lot's mean."""
+    residuals = values.copy()
+    for name in set(lots):
+        inside = np.asarray(lots) == name
+        residuals[inside] -= values[inside].mean()
+    return residuals
+
+
 def percentile_entry(
     values: Array, lots: Sequence[str], wanted: str, lower: float | None, upper: float | None
 ) -> dict[str, Any] | None:
@@ -248,10 +257,7 @@ def percentile_entry(
     It is called for where the study names a distribution, or where the values of the cells,
     each less its lot's mean, are skewed.
     """
-    residuals = values.copy()
-    for name in set(lots):
-        inside = np.asarray(lots) == name
-        residuals[inside] -= values[inside].mean()
+    residuals = residuals_of(values, lots)
     p_value = skewness_p_value(residuals)
     if wanted == "normal" or (lower is None and upper is None):
         return None

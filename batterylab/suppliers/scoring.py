@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from batterylab import __version__
 from batterylab.study import Limit, Study
 from batterylab.suppliers import between, entries, physical
@@ -20,6 +22,7 @@ from batterylab.suppliers.model import channel_effects, components_entry
 from batterylab.suppliers.outlook import would_change
 from batterylab.suppliers.pack import loss_percent
 from batterylab.suppliers.packcost import cost, population
+from batterylab.suppliers.packdrawn import drawn_loss
 from batterylab.suppliers.positions import positions_entry
 from batterylab.suppliers.ranking import PREFERRED, comparisons, rank, ranking_feature
 from batterylab.suppliers.reference import references_entry
@@ -232,7 +235,7 @@ class Scoring:
             "recordings": self.selection.recordings,
             "would_change": [
                 *would_change(self.decisions, self.judged, self.measurements,
-                              order["probability_best"], self.estimates),
+                              order["probability_best"], self.estimates, bool(definition.rules)),
                 *_would_decide(pairs, order["feature"]),
             ],
         }  # fmt: skip
@@ -334,12 +337,17 @@ class Scoring:
             losses = None if interval is None else [
                 loss_percent(end, pack.series, pack.parallel) for end in interval
             ]  # fmt: skip
-            people = population(name, feature, self.estimates, self.study.cell_type)
+            values = np.array([reading.value for reading in found.readings])
+            lots = [reading.lot for reading in found.readings]
+            drawn = drawn_loss(values, lots, pack.series, pack.parallel)
+            people = population(name, feature, self.estimates, self.study.cell_type,
+                                drawn is not None)  # fmt: skip
             suppliers[name] = {
                 "cv_percent": cv,
                 "loss_percent": None if cv is None
                 else loss_percent(cv, pack.series, pack.parallel),
                 "loss_percent_interval": losses,
+                "drawn": None if drawn is None else drawn.to_dict(),
                 "simulated": None if people is None else cost(people, pack, self.study.cell_type),
             }  # fmt: skip
         return {"series": pack.series, "parallel": pack.parallel,

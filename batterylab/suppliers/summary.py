@@ -103,12 +103,16 @@ def _cost(scorecard: Mapping[str, Any]) -> str:
     texts = []
     for name, entry in pack["suppliers"].items():
         loss, interval = entry["loss_percent"], entry["loss_percent_interval"]
+        drawn, tail = entry.get("drawn"), ""
+        if drawn is not None:
+            tail = f", drawn from its cells: they are not normal, and for normal ones {loss:.2f} %"
+            loss, interval = drawn["loss_percent"], drawn["interval"]
         if loss is None:
             texts.append(f"{name} not known")
         elif interval is None:
             texts.append(f"{name} {loss:.2f} %")
         else:
-            texts.append(f"{name} {loss:.2f} % ({interval[0]:.2f} to {interval[1]:.2f})")
+            texts.append(f"{name} {loss:.2f} % ({interval[0]:.2f} to {interval[1]:.2f}){tail}")
     return (
         f"Pack {pack['series']}s{pack['parallel']}p: capacity lost to the spread of cells: "
         f"{_names(texts)}"

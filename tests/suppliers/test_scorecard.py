@@ -100,7 +100,7 @@ def test_every_key_of_the_schema_is_there(study):
         "expected_loss",
     }  # fmt: skip
     assert set(data["pack"]["suppliers"]["Alpha"]) == {
-        "cv_percent", "loss_percent", "loss_percent_interval", "simulated",
+        "cv_percent", "loss_percent", "loss_percent_interval", "drawn", "simulated",
     }  # fmt: skip
     assert set(data["recordings"][0]) == {
         "seal", "serial", "supplier", "lot", "channel", "protocol", "start_utc", "state",
@@ -275,6 +275,9 @@ def test_a_study_without_limits_and_rules_is_conditional(tmp_path):
     study = make_study(tmp_path / "s", limits="", rules="", extra="")
     data = scored(study, drawn_rows(lots=6))
     assert set(verdicts(data).values()) == {"CONDITIONAL"}
+    (reason,) = data["decision"]["Alpha"]["reasons"]
+    assert reason.startswith("on limits or a rule being agreed")
+    assert any(text.startswith("Alpha: limits or a rule") for text in data["would_change"])
     assert data["pack"] is None
 
 
@@ -316,6 +319,20 @@ def test_a_table_in_relative_capacity_without_lots(tmp_path):
         2.493 * cv, rel=1e-3
     )
     assert data["generated_utc"] is None
+
+
+def test_a_pack_of_cells_that_are_not_normal_is_drawn_from_them(tmp_path):
+    study = make_study(tmp_path / "s", ("PulseBat",), limits="", rules="")
+    values = np.random.default_rng(1).normal(0.98, 0.01, 52)
+    values[:4] = (0.75, 0.78, 0.80, 0.85)
+    data = scored(study, relative(values))
+    entry = data["pack"]["suppliers"]["PulseBat"]
+    assert entry["drawn"]["loss_percent"] > 1.4 * entry["loss_percent"]
+    line = summary_lines(data)[-1]
+    assert f"{entry['drawn']['loss_percent']:.2f} %" in line
+    assert "not normal" in line
+    packs = entry["simulated"]["ways"]["random"]
+    assert packs["capacity_percent"] == pytest.approx(entry["drawn"]["loss_percent"], rel=0.1)
 
 
 def test_packs_of_cells_without_a_resistance_claim_no_power(tmp_path):
