@@ -91,8 +91,8 @@ def kills(count: int, kept: Path | None = None, seconds: float = 1e6) -> Iterato
                 tally.add(job.result())
             except Exception as error:  # what the other benches saw counts all the same
                 tally.troubles.append(f"{type(error).__name__}: {error}"[:300])
-    if kept:
-        tally.keep(kept)
+            if kept:
+                tally.keep(kept)
     yield from judged(tally, count)
 
 

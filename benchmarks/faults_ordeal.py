@@ -4,7 +4,7 @@ import json
 import random
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Tally:
     def keep(self, path: Path) -> None:
         """Write what was seen, so that more kills can be added to it another time."""
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        temporary.write_text(json.dumps(vars(self)), encoding="utf-8")
         temporary.replace(path)
 
 
