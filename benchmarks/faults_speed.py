@@ -246,7 +246,7 @@ def sleeper_ms(seconds: float, period_s: float) -> float:
 
 def _at_pace(title: str, frame: int, period_s: float, is_quick: bool) -> Iterator[Line]:
     """Say how late samples are, and what they cost."""
-    seconds = 15.0 if is_quick else 600.0
+    seconds = 15.0 if is_quick else 300.0
     protocol = STEADY.replace("every: 1 s", f"every: {period_s:g} s")
     with rig(frame=frame, supplies={"E": 16, "I": 16}, sample=f"{1000 * period_s:.0f} ms",
              poll="1 s", protocol=protocol) as made:  # fmt: skip

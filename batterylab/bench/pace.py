@@ -15,12 +15,15 @@ from typing import Any
 from batterylab.bench.clock import BenchClock, Clock, WallClock
 from batterylab.bench.stepper import Stepper
 
-IDLE_s = 0.05
+IDLE_s, LONGEST_s = 0.05, 0.5
 JOIN_s = 5.0
 
 
 class Pacer:
     """Lets every stepper take its samples when they are due.
+
+    On a real bench their samples are spread over the period: many at once would wait for each
+    other, and be as late as that takes.
 
     Parameters
     ----------
@@ -43,7 +46,8 @@ class Pacer:
         if isinstance(self.clock, BenchClock) and self.steppers:
             self.clock.meanwhile = self._meanwhile
         if self.is_real:
-            for stepper in self.steppers:
+            for number, stepper in enumerate(self.steppers):
+                stepper.phase_s = stepper.period_s * number / len(self.steppers)
                 thread = threading.Thread(target=self._step, args=(stepper,), daemon=True)
                 thread.start()
                 self._threads.append(thread)
@@ -61,7 +65,7 @@ class Pacer:
         while not self._ended.is_set():
             wait_s = stepper.due_s - self.clock.now()
             if wait_s > 0:
-                self._ended.wait(min(wait_s, IDLE_s))
+                self._ended.wait(IDLE_s if math.isinf(wait_s) else min(wait_s, LONGEST_s))
                 continue
             with contextlib.suppress(Exception):  # kept in the stepper for whoever reads its log
                 stepper.sample()

@@ -69,6 +69,8 @@ class Stepper:
         self.period_s = period_s
         self.held: Protections | None = None
         self._ready_s = -math.inf
+        #: where in the period its samples lie, so that many supplies take turns
+        self.phase_s = 0.0
         self.due_s = math.inf
         self.late_s = 0.0
         self.error: BaseException | None = None
@@ -232,7 +234,8 @@ class Stepper:
 
     def _plan(self, course: Course, now_s: float) -> None:
         """Decide when the next sample is due: on the grid, and at the end of the step."""
-        grid_s = self.period_s * (math.floor(now_s / self.period_s + 1e-6) + 1)
+        passed = math.floor((now_s - self.phase_s) / self.period_s + 1e-6)
+        grid_s = self.phase_s + self.period_s * (passed + 1)
         end_s = course.starts_s[-1] + course.step.duration_s
         self.due_s = max(min(grid_s, end_s), now_s + TICK_s)
 
