@@ -9,7 +9,7 @@
 from libc.math cimport exp, fabs
 
 cdef enum:
-    CELLS = 48         # most volumes of a line
+    CELLS = 96         # most volumes of a line
     EXPONENTIALS = 24
     MOST_P = 16       # parameters, as in levmar.pxd
 

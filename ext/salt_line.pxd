@@ -10,7 +10,10 @@
 
 from libc.math cimport log
 
-from diffusion cimport CELLS, MOST_P
+from diffusion cimport MOST_P
+
+cdef enum:
+    VOLUMES = 32       # most of the electrolyte
 
 cdef struct Salt:
     int cells
@@ -26,19 +29,19 @@ cdef struct Salt:
     double table_step
 
 cdef struct SaltState:
-    double u[CELLS]
-    double before[CELLS]      # one and two steps ago
-    double earlier[CELLS]
-    double factor[CELLS]      # of the last matrix
-    double pivot[CELLS]
-    double flow[CELLS]        # couple * scale * diffusivity between k and k + 1
-    double difference[CELLS]  # across each face after the step
-    double by_left[CELLS]     # derivatives of what passes by the extrapolated values on either
-    double by_right[CELLS]    # side and by the curvature
-    double by_bend[CELLS]
-    double du[MOST_P][CELLS]
-    double du_before[MOST_P][CELLS]
-    double du_earlier[MOST_P][CELLS]
+    double u[VOLUMES]
+    double before[VOLUMES]      # one and two steps ago
+    double earlier[VOLUMES]
+    double factor[VOLUMES]      # of the last matrix
+    double pivot[VOLUMES]
+    double flow[VOLUMES]        # couple * scale * diffusivity between k and k + 1
+    double difference[VOLUMES]  # across each face after the step
+    double by_left[VOLUMES]     # derivatives of what passes by the extrapolated values on either
+    double by_right[VOLUMES]    # side and by the curvature
+    double by_bend[VOLUMES]
+    double du[MOST_P][VOLUMES]
+    double du_before[MOST_P][VOLUMES]
+    double du_earlier[MOST_P][VOLUMES]
 
 cdef struct SaltStep:
     double ahead              # seconds that the flows count for
@@ -138,10 +141,10 @@ cdef inline void step_salt(
     const Salt* salt, SaltState* s, const SaltStep* step, double scale, double current_A
 ) noexcept nogil:
     """Advance by a step; leaves the matrix for `step_salt_slopes`."""
-    cdef double room[CELLS + 3]
-    cdef double x[CELLS]
-    cdef double at[CELLS]
-    cdef double slope[CELLS]
+    cdef double room[VOLUMES + 3]
+    cdef double x[VOLUMES]
+    cdef double at[VOLUMES]
+    cdef double slope[VOLUMES]
     cdef double jump[2]
     cdef double* guess = room + 1
     cdef double middle, by_middle, bend, through, passed
@@ -209,8 +212,8 @@ cdef inline void step_salt_slopes(
     const Salt* salt, SaltState* s, const SaltStep* step, double d_log_scale, int j
 ) noexcept nogil:
     """Advance the derivatives by parameter `j`, after `step_salt`."""
-    cdef double room[CELLS + 3]
-    cdef double x[CELLS]
+    cdef double room[VOLUMES + 3]
+    cdef double x[VOLUMES]
     cdef double* guess = room + 1
     cdef double* du = s.du[j]
     cdef double* before = s.du_before[j]
@@ -282,11 +285,11 @@ cdef inline void log_moments(
     """Fill mean and central moments of log(u / 1000) over an electrode, and derivatives.
 
     The logarithm's mean over a volume is that of the mean less what the profile inside takes.
-    `du` holds CELLS values a parameter; `d_out` `stride` values a parameter, from `first` on.
+    `du` holds VOLUMES values a parameter; `d_out` `stride` values a parameter, from `first` on.
     """
-    cdef double logs[CELLS]
-    cdef double inverse[CELLS]
-    cdef double by_log[CELLS]
+    cdef double logs[VOLUMES]
+    cdef double inverse[VOLUMES]
+    cdef double by_log[VOLUMES]
     cdef double c, d, e, w, within, weight = 1.0 / cells, mean = 0.0, two = 0.0, three = 0.0
     cdef double d0, d1, d2, d3, d4, four = 0.0
     cdef int k, j
@@ -315,7 +318,7 @@ cdef inline void log_moments(
             continue
         d0 = d1 = d2 = d3 = d4 = 0.0
         for k in range(cells):
-            e = inverse[k] * du[j * CELLS + k]
+            e = inverse[k] * du[j * VOLUMES + k]
             d = logs[k]
             d0 += by_log[k] * e
             e *= weight

@@ -7,11 +7,8 @@ NEEDED = (
     "numpy", "scipy", "pandas", "pybamm", "h5py", "pyvisa", "pyvisa-py", "pydantic",
     "ruamel.yaml", "click", "rich", "matplotlib", "typst", "openpyxl", "fastnda",
 )  # fmt: skip
-KERNELS = ("_cellsim", "_circuit", "_ocv", "_record", "_spm")
+KERNELS = ("_cellsim", "_circuit", "_dfn", "_impedance", "_ocv", "_packs", "_record", "_spm")
 OPTIONAL = {"galvani": "gpl-readers", "yadg": "gpl-readers"}
-
-
-KERNELS = ("_cellsim", "_circuit", "_dfn", "_ocv", "_spm")
 
 
 def findings() -> dict[str, dict[str, str]]:

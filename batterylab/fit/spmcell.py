@@ -101,7 +101,7 @@ def sphere_exponentials() -> tuple[Array, float]:
     return table, float(1 / 15 - (table[1] / table[0]).sum())
 
 
-def shells() -> Array:
+def shells(count: int = SHELLS, thinnest: float = THINNEST) -> Array:
     """Return volumes, couplings and sources of a sphere's shells, thinner to the outside.
 
     The last coupling is what the surface adds to the outermost shell per unit of flux.
@@ -109,15 +109,15 @@ def shells() -> Array:
     from scipy.optimize import brentq
 
     growth = brentq(
-        lambda g: THINNEST * (g**SHELLS - 1) / (g - 1) - 1.0, 1.0 + 1e-9, 2.0, xtol=1e-14
+        lambda g: thinnest * (g**count - 1) / (g - 1) - 1.0, 1.0 + 1e-9, 2.0, xtol=1e-14
     )
-    widths = THINNEST * growth ** np.arange(SHELLS)[::-1]
+    widths = thinnest * growth ** np.arange(count)[::-1]
     edges = np.concatenate([[0.0], np.cumsum(widths)])
     edges[-1] = 1.0
     centres = 0.5 * (edges[1:] + edges[:-1])
     volumes = np.diff(edges**3) / 3.0
     couplings = np.append(edges[1:-1] ** 2 / np.diff(centres), (1.0 - centres[-1]) / 3.0)
-    sources = np.zeros(SHELLS)
+    sources = np.zeros(count)
     sources[-1] = 1.0 / 3.0
     return np.ascontiguousarray([volumes, couplings, sources])
 
@@ -154,6 +154,8 @@ class SpmCell:
         the time since the change.
     area_factor : float
         On the set's electrode area and heat capacity: another size of the same cell.
+    mesh : (int, float)
+        Shells of a particle whose diffusivity varies, and the outermost one's thickness.
     """
 
     tables: CellTables
@@ -161,6 +163,7 @@ class SpmCell:
     thermal: str = "given"
     steps_s: tuple[float, float, float, float] | None = None
     area_factor: float = 1.0
+    mesh: tuple[int, float] = (SHELLS, THINNEST)
     start: Array = field(init=False, repr=False)
     kernel: _spm.Model = field(init=False, repr=False, compare=False)
 
@@ -190,7 +193,7 @@ class SpmCell:
         t = self.tables
         sphere, tail = sphere_exponentials()
         none = np.zeros((4, 1))
-        n_line, p_line = (shells() if varies else none for varies in self.varying)
+        n_line, p_line = (shells(*self.mesh) if varies else none for varies in self.varying)
         middle = t.diffusivity_m2_s[:, t.diffusivity_m2_s.shape[1] // 2]
         usual_s = FINE_STEPS_s if any(self.varying) else STEPS_s
         first, growth, most, share = self.steps_s or usual_s

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from batterylab.bench.onboard import NEAR_V, SETTLE_s
 from batterylab.protocol.form import Step
 from batterylab.protocol.judge import Judge
-from batterylab.protocol.modelcell import ModelCell
 from batterylab.protocol.trace import Trace, rest_times, trace_of
 from batterylab.pybamm_border import scalars
 from batterylab.pybamm_driven import DrivenCell
+from batterylab.simulated.cell import SimulatedCell
 
 Array = NDArray[np.float64]
 #: a limit that nothing reaches, in V or A
@@ -21,7 +21,7 @@ AFTER_s = 3
 _SCALED = ("Electrode width [m]", "Cell volume [m3]", "Cell cooling surface area [m2]")
 
 
-def changes_for(cell: ModelCell, stoichiometries: tuple[float, float]) -> dict[str, float]:
+def changes_for(cell: SimulatedCell, stoichiometries: tuple[float, float]) -> dict[str, float]:
     """Return the parameters, by PyBaMM's names, that make its cell the same as ours at rest."""
     numbers = scalars(cell.parameter_set)
     changes = {
@@ -77,7 +77,7 @@ class PybammEngine:
 
     Parameters
     ----------
-    cell : ModelCell
+    cell : SimulatedCell
         Whose numbers and model PyBaMM's cell gets.
     stoichiometries : (float, float)
         Of the cell at rest, negative and positive.
@@ -89,7 +89,7 @@ class PybammEngine:
 
     def __init__(
         self,
-        cell: ModelCell,
+        cell: SimulatedCell,
         stoichiometries: tuple[float, float],
         ambient_degC: float,
         voltage_limits_V: tuple[float, float],

@@ -63,8 +63,7 @@ def make_engine(
     BatterylabError
         If engine, model or set is unknown, or the cell cannot be what the cell type says.
     """
-    from batterylab.protocol.modelcell import ModelCell
-    from batterylab.simulated.cell import CellTruth
+    from batterylab.simulated.cell import CellTruth, SimulatedCell
 
     if name not in ENGINES:
         raise BatterylabError(f"unknown engine {name!r}", hint=f"known: {', '.join(ENGINES)}")
@@ -82,9 +81,9 @@ def make_engine(
     contact_ohm = CONTACT_ohm_Ah / kind.nominal_capacity_Ah
     truth = truth or CellTruth(contact_ohm=contact_ohm, cooling=cooling)
     scale = AREA_SCALE * kind.nominal_capacity_Ah / _nominal_Ah(parameter_set)
-    cell = ModelCell(parameter_set, model, truth, scale)
+    cell = SimulatedCell(truth, parameter_set, model, scale)
     degC = ROOM_degC if resolved.temperature_degC is None else resolved.temperature_degC
-    at_rest = cell.rest(soc, _window(kind))
+    at_rest = cell.at_rest(soc, _window(kind))
     if name == "own":
         from batterylab.protocol.owncell import OwnEngine
 

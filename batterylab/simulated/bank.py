@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batterylab._kernels import _cellsim
-from batterylab.simulated.cell import MODES, STATE_COLUMNS, CellTruth, SimulatedCell, ZERO_degC
+from batterylab.simulated.cell import (
+    STATE_COLUMNS,
+    TEMPERATURE,
+    CellTruth,
+    SimulatedCell,
+    ZERO_degC,
+)
 
 (INSERTED, POLARITY, STATUS, SLOT, STEP, ELAPSED, AMP_HOURS, WATT_HOURS, STEP_AH, STEP_WH,
  CURRENT, VOLTAGE, TRUE_CURRENT, TRUE_VOLTAGE, FAILED_TEST, FAILED_KIND, EXPECTED, MEASURED,
@@ -65,21 +71,15 @@ class Bank:
         self.seed = seed
         self.errors = errors
         any_cell = SimulatedCell(CellTruth())
-        self.curves = any_cell.curves
-        self.electrolyte = any_cell.electrolyte_curves
-        self.tables = any_cell.tables
-        self.weights = any_cell.weights
+        self.kernel = any_cell.kernel
         self.cell = np.tile(any_cell.parameters, (CHANNELS, 1))
         self.state = np.zeros((CHANNELS, STATE_COLUMNS))
-        self.fade_n = np.zeros((CHANNELS, MODES))
-        self.fade_p = np.zeros((CHANNELS, MODES))
         self.run = np.zeros((CHANNELS, RUN_COLUMNS))
         self.run[:, POLARITY] = 1.0
         self.ambient_K = np.full(CHANNELS, 25.0 + ZERO_degC)
         self.steps = np.full((SLOTS, STEPS, 4), -1.0)
         self.test_counts = np.zeros((SLOTS, STEPS), np.int32)
         self.tests = np.zeros((SLOTS, STEPS, TESTS, 5))
-        self.temperature = np.zeros((1, 1))
         self.meter, self.noise = self._meters()
         self.serials: list[str | None] = [None] * CHANNELS
         self.seats: dict[str, int] = {}
@@ -105,10 +105,17 @@ class Bank:
         self, channel: int, serial: str, cell: SimulatedCell, state: NDArray[np.float64],
         *, is_reversed: bool = False,
     ) -> None:  # fmt: skip
-        """Put a cell into a channel; its state is carried over, its seat is new."""
+        """Put a cell into a channel; its state is carried over, its seat is new.
+
+        Raises
+        ------
+        ValueError
+            If it is a cell of another set, model or size than the bench's.
+        """
+        if cell.kernel is not self.kernel:
+            raise ValueError(f"{serial} is of another kind than the bench's cells")
         self.cell[channel] = cell.parameters
         self.state[channel] = state
-        self.fade_n[channel], self.fade_p[channel] = cell.fades(1.0)
         self.serials[channel] = serial
         count = self.seats.get(serial, 0)
         self.seats[serial] = count + 1
@@ -140,10 +147,8 @@ class Bank:
         volts = np.zeros((seconds, CHANNELS), np.float32)
         states = np.zeros((seconds, CHANNELS), np.int16)
         _cellsim.advance(
-            seconds, self.cell, self.state, self.fade_n, self.fade_p, self.weights, self.weights,
-            self.curves, self.tables.stoichiometry_step, self.electrolyte,
-            self.tables.concentration_step, self.meter, self.noise, self.run, self.ambient_K,
-            self.steps, self.test_counts, self.tests, self.temperature, amps, volts, states,
+            self.kernel, seconds, self.cell, self.state, self.meter, self.noise, self.run,
+            self.ambient_K, self.steps, self.test_counts, self.tests, amps, volts, states,
         )  # fmt: skip
         # the log holds each second's current; a meter that is asked now reads none at rest
         self.run[self.run[:, STATUS] != RUNNING, CURRENT] = 0.0
@@ -152,6 +157,5 @@ class Bank:
     def temperature_degC(self, channel: int) -> float:
         """Return the true temperature of the cell, or of the empty seat."""
         if self.run[channel, INSERTED] > 0:
-            return float(self.state[channel, 2] - ZERO_degC)
+            return float(self.state[channel, TEMPERATURE] - ZERO_degC)
         return float(self.ambient_K[channel] - ZERO_degC)
-

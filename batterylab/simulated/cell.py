@@ -1,27 +1,43 @@
-"""Simulated cells: the truth behind the simulated instruments.
+"""Simulated cells: the truth behind the simulated instruments, and what a protocol is tried on.
 
-A cell is PyBaMM's single-particle model with electrolyte and lumped heat, integrated by
-`batterylab._kernels._cellsim`. Its truth is a handful of multipliers on a parameter set.
+A cell is a single-particle model of a parameter set, without or with electrolyte, in the form
+that PyBaMM solves and with one lumped temperature: the model that the fits use, driven by
+`batterylab._kernels._cellsim`. Its truth is a handful of multipliers on the set.
 """
 
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import brentq
+from numpy.typing import ArrayLike, NDArray
 
 from batterylab._kernels import _cellsim
 from batterylab.errors import BatterylabError
-from batterylab.pybamm_border import FARADAY_C_mol, SpmeTables, spme_tables
+from batterylab.fit.celltables import CellTables, cell_tables
+from batterylab.fit.spmcell import NAMES, SpmCell
 
-MODES = 48
-NODES = 24
-STATE_COLUMNS = 123
+Array = NDArray[np.float64]
 ZERO_degC = 273.15
+FARADAY_C_mol = 96485.33212
 #: the area is scaled so that a cell of the base set holds a little more than its rated capacity
 AREA_SCALE = 1.005
+#: shells of a particle whose diffusivity varies, the outermost one's thickness over the radius
+MESH = (96, 2e-3)
+#: a set whose functions follow activation energies less well than that has tables every 2 K,
+#: and the cell's temperature says after so many intervals which
+SEPARATE, EVERY_K, INTERVALS = 2e-3, 2.0, 60
+#: what a tester holds, as the kernel counts
+REST, CURRENT, VOLTAGE, POWER, RESISTANCE = range(5)
+FAR_V, FAR_A = 1e3, 1e9
+#: where a state holds what: first column and length
+COLUMNS = _cellsim.columns()
+STATE_COLUMNS = COLUMNS["all"][1]
+MEAN_N, MEAN_P, TEMPERATURE = (COLUMNS[k][0] for k in ("mean_n", "mean_p", "temperature_K"))
+SALT = ("salt", "salt_before", "salt_earlier")
+#: what tells one state from another
+TELLING = ("temperature_K", "last_A", "last_h", "spheres_n", "spheres_p", "shells_n", "shells_p",
+           "mean_n", "mean_p", "salt")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,29 +71,25 @@ class CellTruth:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
-@cache
-def sphere_modes(count: int = MODES) -> NDArray[np.float64]:
-    """Return the first positive roots of tan(mu) = mu, the sphere's diffusion modes."""
-    return np.array(
-        [
-            brentq(lambda m: np.sin(m) - m * np.cos(m), k * np.pi + 1e-9, (k + 0.5) * np.pi)
-            for k in range(1, count + 1)
-        ]
-    )
+def _is_lumped(tables: CellTables) -> bool:
+    return bool(np.isfinite([tables.numbers["heat_J_K"], tables.numbers["cooling_W_K"]]).all())
 
 
 @cache
-def _tables(parameter_set: str) -> tuple[SpmeTables, NDArray[np.float64], NDArray[np.float64]]:
-    tables = spme_tables(parameter_set)
-    curves = np.array(
-        [
-            tables.potential_V["negative"],
-            tables.potential_V["positive"],
-            tables.exchange_A_m2["negative"],
-            tables.exchange_A_m2["positive"],
-        ]
-    )
-    return tables, curves, np.array([tables.diffusivity_m2_s, tables.conductivity_S_m])
+def _kind(
+    parameter_set: str, model: str, area_factor: float, temperature_K: float
+) -> tuple[_cellsim.Model, Array, Array]:
+    """Return the kernel's model, its parameters by `NAMES`, and what divides a telling state."""
+    tables = cell_tables(parameter_set, temperature_K)
+    thermal = "lumped" if _is_lumped(tables) else "given"
+    cell = SpmCell(tables, model, thermal, area_factor=area_factor, mesh=MESH)
+    sizes = np.ones(STATE_COLUMNS)
+    sizes[TEMPERATURE] = tables.temperature_K
+    sizes[COLUMNS["last_A"][0]] = cell.start[0]
+    for name in SALT:
+        first, length = COLUMNS[name]
+        sizes[first : first + length] = tables.numbers["start_mol_m3"]
+    return _cellsim.Model(*cell.kernel_arguments), cell.start, sizes
 
 
 class SimulatedCell:
@@ -88,148 +100,90 @@ class SimulatedCell:
     truth : CellTruth
         The multipliers.
     parameter_set : str
-        The base set.
-    area_scale : float
-        Of the electrode area.
+        A full-cell set that PyBaMM ships.
+    model : str
+        ``spm`` or ``spme``; ``dfn`` cannot be driven here, but has the same numbers.
+    area_factor : float
+        On the set's electrode area: another size of the same cell.
     """
 
     def __init__(
         self,
         truth: CellTruth,
         parameter_set: str = "Chen2020",
-        area_scale: float = AREA_SCALE,
+        model: str = "spme",
+        area_factor: float = AREA_SCALE,
     ) -> None:
         self.truth = truth
-        self.tables, self.curves, self.electrolyte_curves = _tables(parameter_set)
-        self.area_m2 = area_scale * self._n("Electrode height [m]") * self._n("Electrode width [m]")
-        self.area_m2 *= self._n("Number of electrodes connected in parallel to make a cell")
-        self.area_scale = area_scale
-        self.capacity_Ah = {
-            e: self._loading(e)
-            * self._solid(e, "active material volume fraction")
-            * self._n(f"Maximum concentration in {e} electrode [mol.m-3]")
-            * self._n(f"{e.capitalize()} electrode thickness [m]")
-            * self.area_m2
-            * FARADAY_C_mol
-            / 3600.0
-            for e in ("negative", "positive")
-        }
-        self.parameters = self._parameters()
-        self.weights = 2.0 / sphere_modes() ** 2
+        self.parameter_set = parameter_set
+        self.model = model
+        self.area_factor = area_factor
+        self.tables = cell_tables(parameter_set)
 
-    def _n(self, name: str) -> float:
-        return self.tables.numbers[name]
+    @property
+    def is_lumped(self) -> bool:
+        """Whether the set knows heat capacity and cooling; else the cell is as warm as the air."""
+        return _is_lumped(self.tables)
 
-    def _solid(self, electrode: str, name: str) -> float:
-        return self._n(f"{electrode.capitalize()} electrode {name}")
+    @property
+    def kernel(self) -> _cellsim.Model:
+        """What the kernel has in common for all cells of this set, model and size, at 25 °C."""
+        return self._kind()[0]
 
-    def _loading(self, electrode: str) -> float:
-        return float(getattr(self.truth, f"{electrode}_loading"))
+    @property
+    def parameters(self) -> Array:
+        """What the kernel knows of this cell, in the order of `batterylab.fit.spmcell.NAMES`."""
+        return self._parameters(self._kind()[1])
 
-    def _diffusivity(self, electrode: str) -> float:
-        base = self._n(f"{electrode.capitalize()} particle diffusivity [m2.s-1]")
-        return base * float(getattr(self.truth, f"{electrode}_diffusivity"))
+    @cached_property
+    def _is_separate(self) -> bool:
+        """Whether activation energies say enough of how the set depends on temperature."""
+        return max(self.tables.separation.values()) < SEPARATE
 
-    def _radius(self, electrode: str) -> float:
-        return self._n(f"{electrode.capitalize()} particle radius [m]")
+    def _kind(self, kelvin: float | None = None) -> tuple[_cellsim.Model, Array, Array]:
+        """Return the kind of cell, with tables for about a temperature."""
+        reference_K = self.tables.temperature_K
+        if kelvin is not None and not self._is_separate:
+            reference_K += EVERY_K * round((kelvin - reference_K) / EVERY_K)
+        return _kind(self.parameter_set, self.model, self.area_factor, reference_K)
 
-    def _flux_density(self, electrode: str) -> float:
-        """Interfacial current density in A/m2 per ampere of the cell."""
-        active = self._solid(electrode, "active material volume fraction")
-        active *= self._loading(electrode)
-        surface = 3.0 * active / self._radius(electrode)
-        thickness = self._n(f"{electrode.capitalize()} electrode thickness [m]")
-        return 1.0 / (self.area_m2 * surface * thickness)
+    def _parameters(self, start: Array) -> Array:
+        truth = self.truth
+        found = dict(zip(NAMES, start.tolist(), strict=True))
+        for electrode, capacity_Ah in self.capacity_Ah.items():
+            found[f"{electrode}_capacity_Ah"] = capacity_Ah
+        found["log_negative_time"] -= float(np.log(truth.negative_diffusivity))
+        found["log_positive_time"] -= float(np.log(truth.positive_diffusivity))
+        found["contact_ohm"] = truth.contact_ohm
+        found["log_cooling"] += float(np.log(truth.cooling))
+        return np.array(list(found.values()))
 
-    def _parameters(self) -> NDArray[np.float64]:
-        n, thick = self._n, {}
-        for part in ("Negative electrode", "Separator", "Positive electrode"):
-            thick[part] = n(f"{part} thickness [m]")
-        porosity = [n("Negative electrode porosity"), n("Separator porosity"),
-                    n("Positive electrode porosity")]  # fmt: skip
-        bruggeman = [
-            n("Negative electrode Bruggeman coefficient (electrolyte)"),
-            n("Separator Bruggeman coefficient (electrolyte)"),
-            n("Positive electrode Bruggeman coefficient (electrolyte)"),
-        ]
-        solid = sum(
-            thick[f"{e} electrode"] / (3.0 * n(f"{e} electrode conductivity [S.m-1]"))
-            for e in ("Negative", "Positive")
-        )
-        weights = 2.0 / sphere_modes() ** 2
-        tail = 0.2 - weights.sum()
-        flux = {
-            e: self._flux_density(e) * self._radius(e)
-            / (FARADAY_C_mol * self._diffusivity(e)
-               * n(f"Maximum concentration in {e} electrode [mol.m-3]"))
-            for e in ("negative", "positive")
+    @cached_property
+    def capacity_Ah(self) -> dict[str, float]:
+        """Lithium that the active material of the negative and positive electrode can hold."""
+        n = self.tables.numbers
+        return {
+            name: getattr(self.truth, f"{name}_loading")
+            * n[f"active_{e}"] * n[f"largest_{e}_mol_m3"] * n[f"thickness_{e}_m"]
+            * n["area_m2"] * self.area_factor * FARADAY_C_mol / 3600.0
+            for name, e in (("negative", "n"), ("positive", "p"))
         }  # fmt: skip
-        activation = self.tables.activation_K
-        return np.array(
-            [
-                self.area_m2, *thick.values(),
-                self._flux_density("negative"), self._flux_density("positive"),
-                1.0 / (3600.0 * self.capacity_Ah["negative"]),
-                1.0 / (3600.0 * self.capacity_Ah["positive"]),
-                flux["negative"], flux["positive"],
-                n("Maximum concentration in negative electrode [mol.m-3]"),
-                n("Maximum concentration in positive electrode [mol.m-3]"),
-                *porosity, *(p**b for p, b in zip(porosity, bruggeman, strict=True)),
-                n("Cation transference number"), solid, self.truth.contact_ohm,
-                self._heat_capacity(), self._cooling(),
-                activation["negative"], activation["positive"], tail, tail,
-                n("Reference temperature [K]"),
-            ]
-        )  # fmt: skip
-
-    def _heat_capacity(self) -> float:
-        """Heat capacity in J/K: the layers' mean over the cell's volume."""
-        n, total, thickness = self._n, 0.0, 0.0
-        for layer in ("Negative current collector", "Negative electrode", "Separator",
-                      "Positive electrode", "Positive current collector"):  # fmt: skip
-            length = n(f"{layer} thickness [m]")
-            thickness += length
-            total += (
-                length * n(f"{layer} density [kg.m-3]")
-                * n(f"{layer} specific heat capacity [J.kg-1.K-1]")
-            )  # fmt: skip
-        return total / thickness * n("Cell volume [m3]") * self.area_scale
-
-    def _cooling(self) -> float:
-        """Heat transfer in W/K."""
-        return (
-            self._n("Total heat transfer coefficient [W.m-2.K-1]")
-            * self._n("Cell cooling surface area [m2]")
-            * self.area_scale
-            * self.truth.cooling
-        )
-
-    def fades(self, dt_s: float = 1.0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return what is left of each mode after `dt_s`, for both electrodes."""
-        rates = [
-            sphere_modes() ** 2 * self._diffusivity(e) / self._radius(e) ** 2
-            for e in ("negative", "positive")
-        ]
-        return np.exp(-rates[0] * dt_s), np.exp(-rates[1] * dt_s)
-
-    def _potential(self, electrode: str, stoichiometry: float) -> float:
-        curve = self.tables.potential_V[electrode]
-        return float(np.interp(stoichiometry * (len(curve) - 1), np.arange(len(curve)), curve))
 
     def lithium_Ah(self) -> float:
-        """Return the cyclable lithium in Ah; the base set's initial state, times the truth."""
-        n = self._n
-        filled = {
-            e: n(f"Initial concentration in {e} electrode [mol.m-3]")
-            / n(f"Maximum concentration in {e} electrode [mol.m-3]")
-            for e in ("negative", "positive")
-        }
-        base = SimulatedCell(CellTruth(), area_scale=self.area_scale) if self.truth != CellTruth() \
-            else self  # fmt: skip
-        held = sum(base.capacity_Ah[e] * filled[e] for e in filled)
-        return held * self.truth.lithium_inventory
+        """Return the lithium that goes to and fro: the set's initial state, times the truth."""
+        n, truth = self.tables.numbers, self.truth
+        held = self.capacity_Ah["negative"] / truth.negative_loading * n["start_n"]
+        held += self.capacity_Ah["positive"] / truth.positive_loading * n["start_p"]
+        return held * truth.lithium_inventory
 
-    def stoichiometries(self, voltage_V: float) -> tuple[float, float]:
+    def _potential(self, electrode: int, stoichiometry: float, degC: float) -> float:
+        t = self.tables
+        grid = np.linspace(0.0, 1.0, t.potential_V.shape[1])
+        warm_K = degC + ZERO_degC - t.temperature_K
+        curve = t.potential_V[electrode] + warm_K * t.entropy_V_K[electrode]
+        return float(np.interp(stoichiometry, grid, curve))
+
+    def stoichiometries(self, voltage_V: float, degC: float = 25.0) -> tuple[float, float]:
         """Return both electrodes' stoichiometries in equilibrium at a voltage.
 
         Raises
@@ -237,71 +191,157 @@ class SimulatedCell:
         BatterylabError
             If the cell cannot reach the voltage.
         """
+        from scipy.optimize import brentq
+
         lithium, qn, qp = self.lithium_Ah(), *self.capacity_Ah.values()
 
         def excess(x: float) -> float:
             y = (lithium - x * qn) / qp
-            return self._potential("positive", y) - self._potential("negative", x) - voltage_V
+            return self._potential(1, y, degC) - self._potential(0, x, degC) - voltage_V
 
         low, high = max(1e-4, (lithium - qp) / qn + 1e-4), min(1 - 1e-4, lithium / qn - 1e-4)
-        if excess(low) * excess(high) > 0:
-            raise BatterylabError(f"the simulated cell cannot reach {voltage_V:g} V")
-        x = float(brentq(excess, low, high, xtol=1e-12))
+        if not low < high or excess(low) * excess(high) > 0:
+            n = self.tables.numbers
+            raise BatterylabError(
+                f"a cell of {self.parameter_set} cannot reach {voltage_V:g} V",
+                hint=f"its window is {n['voltage_min_V']:g} to {n['voltage_max_V']:g} V: give "
+                "the cell type that one, or take another set",
+            )
+        x = float(brentq(excess, low, high, xtol=1e-13))
         return x, (lithium - x * qn) / qp
+
+    def at_rest(self, soc: float, window_V: tuple[float, float]) -> tuple[float, float]:
+        """Return the stoichiometries of the cell at rest at a state of charge, 0 to 1.
+
+        Raises
+        ------
+        BatterylabError
+            If the cell cannot reach its window.
+        """
+        empty, full = (self.stoichiometries(v) for v in window_V)
+        x, y = (e + soc * (f - e) for e, f in zip(empty, full, strict=True))
+        return x, y
+
+    def state_at(self, stoichiometries: tuple[float, float], temperature_degC: float) -> Array:
+        """Return the state in equilibrium at two stoichiometries."""
+        state = np.zeros(STATE_COLUMNS)
+        state[TEMPERATURE] = temperature_degC + ZERO_degC
+        for electrode, mean in zip("np", stoichiometries, strict=True):
+            for name in (f"mean_{electrode}", f"shells_{electrode}", f"shells_{electrode}_before"):
+                first, length = COLUMNS[name]
+                state[first : first + length] = mean
+        for name in SALT:
+            first, length = COLUMNS[name]
+            state[first : first + length] = self.tables.numbers["start_mol_m3"]
+        return state
 
     def rest_state(
         self, soc: float, temperature_degC: float = 25.0, window_V: tuple[float, float] = (2.5, 4.2)
-    ) -> NDArray[np.float64]:
+    ) -> Array:
         """Return the state of a cell at rest at a state of charge between its voltage limits."""
-        empty, full = (self.stoichiometries(v) for v in window_V)
-        state = np.zeros(STATE_COLUMNS)
-        state[0] = empty[0] + soc * (full[0] - empty[0])
-        state[1] = empty[1] + soc * (full[1] - empty[1])
-        state[2] = temperature_degC + ZERO_degC
-        state[3 : 3 + NODES] = self._n("Initial concentration in electrolyte [mol.m-3]")
-        return state
+        return self.state_at(self.at_rest(soc, window_V), temperature_degC)
 
-    def open_circuit_voltage_V(self, state: NDArray[np.float64]) -> float:
+    def telling(self, state: Array) -> Array:
+        """Return what tells one state from another, as numbers near 1."""
+        near_1 = state / self._kind()[2]
+        return np.concatenate([
+            near_1[first : first + length] for first, length in map(COLUMNS.__getitem__, TELLING)
+        ])  # fmt: skip
+
+    def open_circuit_voltage_V(self, state: Array) -> float:
         """Return the equilibrium voltage of a state."""
-        return self._potential("positive", state[1]) - self._potential("negative", state[0])
+        degC = state[TEMPERATURE] - ZERO_degC
+        return self._potential(1, state[MEAN_P], degC) - self._potential(0, state[MEAN_N], degC)
 
     def ac_resistance_ohm(self) -> float:
         """Return the resistance at 1 kHz: electrolyte, solid and contacts, not the reactions."""
-        p = self.parameters
-        kappa = float(np.interp(1000.0 / self.tables.concentration_step,
-                                np.arange(len(self.tables.conductivity_S_m)),
-                                self.tables.conductivity_S_m))  # fmt: skip
-        layers = p[1] / (3 * p[15]) + p[2] / p[16] + p[3] / (3 * p[17])
-        return float((layers / kappa + p[19]) / self.area_m2 + self.truth.contact_ohm)
+        t, n = self.tables, self.tables.numbers
+        place = n["start_mol_m3"] / t.concentration_step
+        kappa = np.interp(place, np.arange(len(t.conductivity_S_m)), t.conductivity_S_m)
+        layers = (
+            n["thickness_n_m"] / (3 * n["transport_n"]) + n["thickness_s_m"] / n["transport_s"]
+            + n["thickness_p_m"] / (3 * n["transport_p"])
+        )  # fmt: skip
+        solid = sum(n[f"thickness_{e}_m"] / (3 * n[f"conductivity_{e}_S_m"]) for e in "np")
+        area_m2 = n["area_m2"] * self.area_factor
+        return float((layers / kappa + solid) / area_m2 + self.truth.contact_ohm)
 
-    def follow(
+    def impedance_ohm(
+        self, frequency_Hz: Array, stoichiometries: tuple[float, float], degC: float
+    ) -> NDArray[np.complex128]:
+        """Return the impedance in equilibrium at two stoichiometries and a temperature."""
+        from batterylab.fit.impedancespme import EIS_NAMES, EisCell, cell_impedance
+
+        model = "spm" if self.model == "spm" else "spme"
+        tables = cell_tables(self.parameter_set, degC + ZERO_degC)
+        cell = EisCell(tables, model, self.area_factor)
+        values = dict(zip(EIS_NAMES, cell.start, strict=True))
+        truth = self.truth
+        for electrode, capacity_Ah in self.capacity_Ah.items():
+            values[f"{electrode}_capacity_Ah"] = capacity_Ah
+        values["x_start"], values["y_start"] = stoichiometries
+        values["contact_ohm"] = truth.contact_ohm
+        values["log_negative_time"] -= np.log(truth.negative_diffusivity)
+        values["log_positive_time"] -= np.log(truth.positive_diffusivity)
+        return cell_impedance(cell, frequency_Hz, np.array(list(values.values())))[0]
+
+    def drive(
         self,
-        state: NDArray[np.float64],
-        current_A: Any,
-        dt_s: float = 1.0,
+        state: Array,
+        mode: int,
+        values: ArrayLike,
+        *,
+        limits_V: tuple[float, float] = (-FAR_V, FAR_V),
+        most_A: float = FAR_A,
+        length_s: float = 1.0,
         ambient_degC: float = 25.0,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Drive the cell through currents, each held for `dt_s`.
+    ) -> Array:
+        """Drive the cell as a tester does, for as many intervals as there are values.
 
         Parameters
         ----------
-        state : ndarray, shape (123,)
-            Changed in place.
-        current_A : array_like, shape (n,)
-            Charge positive.
+        state : ndarray
+            From `rest_state`; changed in place.
+        mode : int
+            `REST`, `CURRENT`, `VOLTAGE`, `POWER` or `RESISTANCE`.
+        values : array_like, shape (n,)
+            Current in A, voltage in V or power in W, positive on charge, or a load in ohm.
+        limits_V : (float, float)
+            To which a current, power or load gives way.
+        most_A : float
+            Magnitude to which a power, load or voltage gives way.
+        length_s : float
+            Of an interval.
+        ambient_degC : float
+            Of the air.
+
+        Returns
+        -------
+        ndarray, shape (n, 3)
+            Mean current, voltage at the end, and temperature in °C there.
+        """
+        settings = np.ascontiguousarray(values, float)
+        out = np.empty((len(settings), 3))
+        together = max(1, len(settings)) if self._is_separate else INTERVALS
+        for first in range(0, len(settings), together):
+            part = slice(first, first + together)
+            kernel, start, _ = self._kind(state[TEMPERATURE])
+            _cellsim.follow(
+                kernel, self._parameters(start), state, mode, settings[part], *limits_V, most_A,
+                length_s, ambient_degC + ZERO_degC, out[part],
+            )  # fmt: skip
+        out[:, 2] -= ZERO_degC
+        return out
+
+    def follow(
+        self, state: Array, current_A: Any, dt_s: float = 1.0, ambient_degC: float = 25.0
+    ) -> tuple[Array, Array]:
+        """Drive the cell through currents, each held for `dt_s`; see `drive`.
 
         Returns
         -------
         voltage_V, temperature_degC : ndarray, shape (n,)
             At the end of each step.
         """
-        currents = np.ascontiguousarray(current_A, float)
-        voltage_V, temperature_K = np.empty(len(currents)), np.empty(len(currents))
-        fade_n, fade_p = self.fades(dt_s)
-        _cellsim.follow(
-            self.parameters, state, fade_n, fade_p, self.weights, self.weights, self.curves,
-            self.tables.stoichiometry_step, self.electrolyte_curves,
-            self.tables.concentration_step, currents, dt_s, ambient_degC + ZERO_degC,
-            voltage_V, temperature_K,
-        )  # fmt: skip
-        return voltage_V, temperature_K - ZERO_degC
+        out = self.drive(state, CURRENT, current_A, length_s=dt_s, ambient_degC=ambient_degC)
+        return out[:, 1].copy(), out[:, 2].copy()

@@ -10,11 +10,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from batterylab._kernels import _cellsim
 from batterylab.simulated import bank as b
-from batterylab.simulated.cell import STATE_COLUMNS, CellTruth, SimulatedCell, ZERO_degC
+from batterylab.simulated.cell import (
+    STATE_COLUMNS,
+    TEMPERATURE,
+    CellTruth,
+    SimulatedCell,
+    ZERO_degC,
+)
 
 if TYPE_CHECKING:
     from batterylab.simulated.world import World
@@ -54,12 +59,10 @@ class PowerStage:
         self.sticks = self._is_commanded_on = False
         self.watchers: list[Callable[[float], None]] = []
         self.moment_s = world.now_s
-        self._fades: dict[float, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
         self._ambient_K = np.zeros(1)
         self._nothing = (
             np.zeros((1, 6)), np.zeros((1, 1), np.int32), np.zeros((1, 1, 1, 5)),
-            np.zeros((1, 1)), np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32),
-            np.zeros((1, 1), np.int16),
+            np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32), np.zeros((1, 1), np.int16),
         )  # fmt: skip
         world.movers.append(self.move)
 
@@ -78,7 +81,6 @@ class PowerStage:
         self.cell[0] = cell.parameters
         self.state[0] = self.world.state_of(serial)
         self.world.shelf_state[serial] = self.state[0]
-        self._fades.clear()
         was_on = self.is_on
         self.run[0] = 0.0
         self.run[0, b.INSERTED] = 1.0
@@ -147,7 +149,7 @@ class PowerStage:
     @property
     def temperature_degC(self) -> float:
         """The temperature of the cell."""
-        return float(self.state[0, 2] - ZERO_degC)
+        return float(self.state[0, TEMPERATURE] - ZERO_degC)
 
     # -- time ------------------------------------------------------------------------------
     def refresh(self) -> None:
@@ -161,23 +163,13 @@ class PowerStage:
         for column in (b.CURRENT, b.VOLTAGE, b.TRUE_CURRENT, b.TRUE_VOLTAGE):
             self.run[0, column] = after[0, column]
 
-    def _fade(self, step_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return what is left of the cell's modes after a step."""
-        if step_s not in self._fades:
-            n, p = self.world.cells[self.serial or ""].fades(step_s)
-            self._fades[step_s] = (n[None, :].copy(), p[None, :].copy())
-        return self._fades[step_s]
-
     def _advance(self, step_s: float = 1.0) -> None:
         """Advance cell and meters by a step of time."""
-        base = self.base
         self._ambient_K[0] = self.world.air.actual_degC + ZERO_degC
-        meter, counts, tests, temperature, amps, volts, states = self._nothing
+        meter, counts, tests, amps, volts, states = self._nothing
         _cellsim.advance(
-            1, self.cell, self.state, *self._fade(step_s), base.weights, base.weights,
-            base.curves, base.tables.stoichiometry_step, base.electrolyte_curves,
-            base.tables.concentration_step, meter, self.seeds, self.run, self._ambient_K,
-            self.steps, counts, tests, temperature, amps, volts, states, step_s,
+            self.base.kernel, 1, self.cell, self.state, meter, self.seeds, self.run,
+            self._ambient_K, self.steps, counts, tests, amps, volts, states, step_s,
         )  # fmt: skip
 
     def move(self, seconds: float, now_s: float) -> None:

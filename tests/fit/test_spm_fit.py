@@ -69,7 +69,7 @@ def truth_of(truth):
 
 
 def test_spme_recovers_what_the_simulated_cell_is(spme):
-    """Within 4 standard errors: the bench integrates by a method of its own, to 0.1 mV."""
+    """Within 4 standard errors."""
     assert spme.converged and not spme.at_bound
     assert spme.residual_mV < 0.25  # the noise is 0.2
     for name, true in truth_of(TRUTH).items():

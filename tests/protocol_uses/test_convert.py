@@ -75,17 +75,16 @@ def test_unknown_targets_and_limits_are_said(tmp_path):
 
 
 def test_pybamm_runs_what_is_written_and_finds_our_capacity(tmp_path):
-    from batterylab.protocol.modelcell import ModelCell
     from batterylab.protocol.pybammcell import changes_for
     from batterylab.pybamm_border import pybamm
-    from batterylab.simulated.cell import CellTruth
+    from batterylab.simulated.cell import CellTruth, SimulatedCell
 
     plan = resolved(tmp_path)
     arguments = json.loads(convert(plan, "pybamm").text)
     module = pybamm()
-    cell = ModelCell("Chen2020", "spme", CellTruth(), 1.005)
+    cell = SimulatedCell(CellTruth())
     values = module.ParameterValues("Chen2020")
-    values.update(changes_for(cell, cell.rest(0.3, (2.5, 4.2))))
+    values.update(changes_for(cell, cell.at_rest(0.3, (2.5, 4.2))))
     values.update({"Lower voltage cut-off [V]": 2.0, "Upper voltage cut-off [V]": 4.5})
     solution = module.Simulation(
         module.lithium_ion.SPMe({"thermal": "lumped", "contact resistance": "true"}),

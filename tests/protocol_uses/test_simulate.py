@@ -86,6 +86,31 @@ def test_both_engines_agree_to_2_mV_and_a_thousandth(tmp_path, parameter_set, de
     assert np.ptp(ours.columns["voltage_V"]) > 1.0
 
 
+DRIVEN = HEAD + """\
+chamber: {temperature: 15 degC, within: 2 degC}
+steps:
+  - charge: {rate: 1C, for: 10 min}
+  - rest: {for: 10 min}
+  - pulse: {discharge: 2C, for: 10 s, rest: 40 s, times: 2}
+  - discharge: {rate: C/2, for: 15 min}
+record: {every: 1 s}
+"""
+
+
+def test_a_set_whose_electrolyte_is_not_as_simple_is_followed_too(tmp_path):
+    """Its transference number depends on concentration, its conductivity on both at once."""
+    plan = resolved(tmp_path, DRIVEN, voltage={"min": "2.5 V", "max": "4.4 V"})
+    ours, theirs = (
+        simulate(plan, parameter_set="ORegan2022", engine=e, soc=0.5) for e in ("own", "pybamm")
+    )
+    assert ours.provenance["ended"] == theirs.provenance["ended"] == "complete"
+    gap_V = ours.columns["voltage_V"] - theirs.columns["voltage_V"]
+    assert np.abs(gap_V).max() < 3e-3
+    assert gap_V.std() < 1e-3
+    gap_K = ours.columns["temperature_degC"] - theirs.columns["temperature_degC"]
+    assert np.abs(gap_K).max() < 0.1
+
+
 OTHER_MODES = HEAD + """\
 chamber: {temperature: 25 degC, within: 2 degC}
 steps:

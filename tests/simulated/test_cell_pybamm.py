@@ -73,4 +73,5 @@ def test_contact_resistance_is_seen_in_full():
         volts, _ = cell.follow(cell.rest_state(0.5), [0.0, -5.0])
         return (volts[0] - volts[1]) / 5.0
 
-    assert drop(0.018) - drop(0.008) == pytest.approx(0.010, abs=1e-9)
+    # what it heats in the second makes the reactions quicker by a microohm
+    assert drop(0.018) - drop(0.008) == pytest.approx(0.010, abs=3e-6)
