@@ -18,9 +18,9 @@ from scipy.interpolate import CubicHermiteSpline
 from scipy.optimize import least_squares
 
 from batterylab._kernels import _circuit, _ocv
-from batterylab.fit.circuit import circuit_voltage, inputs_of, solve_circuit
+from batterylab.fit.circuitsolve import circuit_voltage, inputs_of, solve_circuit
 from batterylab.fit.halfcells import HalfCells, from_parameter_set
-from batterylab.fit.ocv import ocv_voltage, solve_ocv
+from batterylab.fit.ocvsolve import ocv_voltage, parts_of, solve_ocv, tables_of
 from batterylab.fit.solve import TOLERANCE, solve
 
 Array = NDArray[np.float64]
@@ -80,8 +80,8 @@ def bar_ocv(half_cells: HalfCells, repeats: int) -> tuple[float, float, float]:
     share, amps, volts, truth = ocv_case(half_cells)
     start = truth + np.array([0.01, -0.03, 0.02, 0.02, 0.02])
     theirs = ocv_by_scipy(half_cells, share, amps, volts)
-    kernel = partial(_ocv.fit, share, amps, volts, half_cells.negative_V, half_cells.positive_V,
-                     half_cells.first, half_cells.step)  # fmt: skip
+    kernel = partial(_ocv.Fit, share, amps, volts, parts_of(None, len(share)),
+                     *tables_of(half_cells))  # fmt: skip
     ours = partial(solve, kernel, len(share), [start], [0.0] * 5, [1.0] * 5)
     gap = float(np.abs(theirs(start) - ours().parameters).max())
     return best_of(partial(theirs, start), repeats), best_of(ours, repeats), gap
@@ -134,8 +134,7 @@ def bar_circuit(repeats: int) -> tuple[float, float, float]:
     time_s, amps, charge, volts, truth = circuit_case()
     start = truth * np.array([1.001, 0.8, 1.1, 0.7, 0.7, 1.3, 1.1])
     theirs = circuit_by_scipy(time_s, amps, charge, volts)
-    observed = np.ones(len(volts), np.uint8)
-    kernel = partial(_circuit.fit, time_s, amps, charge, volts, observed, 1, 2)
+    kernel = partial(_circuit.Fit, inputs_of(time_s, amps, charge).kernel, volts)
     lower = [0, -1, 0, 0, np.log(0.3), 0, np.log(0.3)]
     upper = [9, 1, 1, 1, np.log(3000), 1, np.log(3000)]
     ours = partial(solve, kernel, len(volts), [start], lower, upper)

@@ -20,9 +20,9 @@ from scipy.stats import t
 from batterylab.archive import write
 from batterylab.fit.archivebatch import fit_archive, processors
 from batterylab.fit.celltables import cell_tables
-from batterylab.fit.circuit import circuit_voltage, inputs_of, solve_circuit
+from batterylab.fit.circuitsolve import circuit_voltage, inputs_of, solve_circuit
 from batterylab.fit.halfcells import HalfCells, from_parameter_set
-from batterylab.fit.ocv import ocv_voltage, solve_ocv
+from batterylab.fit.ocvsolve import ocv_voltage, solve_ocv
 from batterylab.fit.solve import Solution
 from batterylab.fit.spm import solve_spm
 from batterylab.fit.spmcell import NAMES, SpmCell, history_of, indices_of, spm_voltage

@@ -29,7 +29,7 @@ from batterylab.features.ledger import Ledger
 from batterylab.features.resistance import pulses_of
 from batterylab.fit import fit
 from batterylab.fit.celltables import FULL_CELLS, cell_tables, tables_of
-from batterylab.fit.circuit import circuit_voltage, inputs_of, solve_circuit
+from batterylab.fit.circuitsolve import circuit_voltage, inputs_of, solve_circuit
 from batterylab.fit.halfcells import HalfCells, from_file, from_parameter_set
 from batterylab.fit.impedance import (
     EIS_NAMES,
@@ -45,7 +45,7 @@ from batterylab.fit.impedancefit import (
     spectrum_from,
 )
 from batterylab.fit.joint import joined
-from batterylab.fit.ocv import ocv_voltage, solve_ocv
+from batterylab.fit.ocvsolve import ocv_voltage, solve_ocv
 from batterylab.fit.spm import solve_spm
 from batterylab.fit.spmcell import SpmCell, spm_voltage
 from batterylab.fit.spmwindow import spm_window

@@ -4,140 +4,84 @@
 V = sum_j a_j (q / scale)^j + I R_0 + sum_k R_k u_k, where u_k is the current behind a lag of
 tau_k. The current of a row has flowed since the row before, so the lag is exact:
 u <- alpha u + (1 - alpha) I with alpha = exp(-dt / tau). Parameters: a_0 .. a_order, R_0, then
-R_k and log(tau_k / s) for each pair. `batterylab.fit.circuit` checks what goes in.
+R_k and log(tau_k / s) for each pair; for several pulses, knots over the state of charge and a
+thermal node see `circuit_window.pxd` and `circuit_thermal.pxd`. `batterylab.fit.circuit` checks
+what goes in.
 """
 
-from libc.math cimport exp
-
+from batterylab._kernels._tasks cimport Job, Task
 from circuit_moments cimport (
     Linear, Moments, Rows, lag_slopes, moments_of, solve_linear,
 )
-from levmar cimport Outcome, Problem, best_of
-
-cdef enum:
-    MOST_PAIRS = 3
+from circuit_thermal cimport evaluate_warm
+from circuit_window cimport MOST_PAIRS, Window, evaluate
 
 
-cdef struct Window:
-    const double* time_s
-    const double* current_A
-    const double* charge            # since the first row, over a scale
-    const double* voltage_V         # NULL: the residual is the voltage itself
-    const unsigned char* observed   # rows that were measured; others only carry the current
-    Py_ssize_t rows
-    int order
-    int pairs
+cdef class Pulses:
+    """Checked rows of one pulse or several, as the kernel reads them."""
 
-
-cdef void evaluate(
-    const void* data, const double* p, double* residual, double* jacobian
-) noexcept nogil:
-    cdef const Window* window = <const Window*>data
-    cdef double u[MOST_PAIRS]
-    cdef double du[MOST_PAIRS]
-    cdef double tau[MOST_PAIRS]
-    cdef double alpha[MOST_PAIRS]
-    cdef double dt = 0.0
-    cdef double last_dt = -1.0
-    cdef double value, power, current
-    cdef int first = window.order + 1
-    cdef int parameters = first + 1 + 2 * window.pairs
-    cdef double* row = jacobian
-    cdef Py_ssize_t i, seen = 0
-    cdef int k
-    for k in range(window.pairs):
-        u[k] = 0.0
-        du[k] = 0.0
-        alpha[k] = 1.0
-        tau[k] = exp(p[first + 2 + 2 * k])
-    for i in range(window.rows):
-        current = window.current_A[i]
-        if i > 0:
-            dt = window.time_s[i] - window.time_s[i - 1]
-            for k in range(window.pairs):
-                if dt != last_dt:
-                    alpha[k] = exp(-dt / tau[k])
-                # by log(tau): d alpha = alpha dt / tau
-                du[k] = alpha[k] * du[k] + alpha[k] * (dt / tau[k]) * (u[k] - current)
-                u[k] = alpha[k] * u[k] + (1.0 - alpha[k]) * current
-            last_dt = dt
-        if not window.observed[i]:
-            continue
-        value = current * p[first]
-        for k in range(window.pairs):
-            value += p[first + 1 + 2 * k] * u[k]
-        power = 1.0
-        for k in range(first):
-            value += p[k] * power
-            if row != NULL:
-                row[k] = power
-            power *= window.charge[i]
-        residual[seen] = value - (window.voltage_V[i] if window.voltage_V != NULL else 0.0)
-        seen += 1
-        if row != NULL:
-            row[first] = current
-            for k in range(window.pairs):
-                row[first + 1 + 2 * k] = u[k]
-                row[first + 2 + 2 * k] = p[first + 1 + 2 * k] * du[k]
-            row += parameters
-
-
-cdef Window make_window(
-    const double[::1] time_s, const double[::1] current_A, const double[::1] charge,
-    const unsigned char[::1] observed, int order, int pairs
-):
     cdef Window window
-    window.time_s = &time_s[0]
-    window.current_A = &current_A[0]
-    window.charge = &charge[0]
-    window.voltage_V = NULL
-    window.observed = &observed[0]
-    window.rows = time_s.shape[0]
-    window.order = order
-    window.pairs = pairs
-    return window
+    cdef tuple kept
+
+    def __init__(
+        self, const double[::1] time_s, const double[::1] current_A, const double[::1] charge,
+        const unsigned char[::1] observed, const int[::1] first, const double[:, ::1] weights,
+        const double[::1] temperature_K, int order, int pairs, double kelvin_V,
+        double activation_K
+    ):
+        self.kept = (time_s, current_A, charge, observed, first, weights, temperature_K)
+        self.window.time_s = &time_s[0]
+        self.window.current_A = &current_A[0]
+        self.window.charge = &charge[0]
+        self.window.voltage_V = NULL
+        self.window.temperature_K = &temperature_K[0] if temperature_K.shape[0] else NULL
+        self.window.observed = &observed[0]
+        self.window.first = &first[0]
+        self.window.weights = &weights[0, 0]
+        self.window.parts = weights.shape[0]
+        self.window.knots = weights.shape[1]
+        self.window.order = order
+        self.window.pairs = pairs
+        self.window.kelvin_V = kelvin_V
+        self.window.activation_K = activation_K
+        self.window.warmth = 0
+        if temperature_K.shape[0]:  # the activation is fitted if it is not a number
+            self.window.warmth = 2 if activation_K == activation_K else 3
 
 
 def voltage(
-    const double[::1] time_s, const double[::1] current_A, const double[::1] charge,
-    const unsigned char[::1] observed, int order, int pairs, const double[::1] parameters,
-    double[::1] out_V, double[:, ::1] out_jacobian
+    Pulses pulses, const double[::1] parameters, double[::1] out_V, double[:, ::1] out_jacobian
 ):
-    """Fill the voltage of the observed rows and its derivatives by each parameter."""
-    cdef Window window = make_window(time_s, current_A, charge, observed, order, pairs)
-    with nogil:
-        evaluate(&window, &parameters[0], &out_V[0], &out_jacobian[0, 0])
+    """Fill the voltage of the observed rows and its derivatives by each parameter.
 
-
-def fit(
-    const double[::1] time_s, const double[::1] current_A, const double[::1] charge,
-    const double[::1] voltage_V, const unsigned char[::1] observed, int order, int pairs,
-    const double[:, ::1] starts, const double[::1] lower, const double[::1] upper,
-    double[::1] parameters, double[::1] residual, double[::1] trial, double[:, ::1] jacobian,
-    int most_steps, double tolerance
-):
-    """Fit from every start; fill the best parameters, and the observed rows' residuals.
-
-    Returns the status of `levmar.pxd`, the number of steps and half the sum of squares.
+    With a thermal node, the temperatures times `kelvin_V` follow.
     """
-    cdef Window window = make_window(time_s, current_A, charge, observed, order, pairs)
-    cdef Problem problem
-    cdef Outcome outcome
-    window.voltage_V = &voltage_V[0]
-    problem.model = evaluate
-    problem.data = &window
-    problem.rows = residual.shape[0]
-    problem.parameters = starts.shape[1]
-    problem.lower = &lower[0]
-    problem.upper = &upper[0]
-    problem.residual = &residual[0]
-    problem.trial = &trial[0]
-    problem.jacobian = &jacobian[0, 0]
-    problem.most_steps = most_steps
-    problem.tolerance = tolerance
     with nogil:
-        outcome = best_of(&problem, &starts[0, 0], starts.shape[0], &parameters[0])
-    return outcome.status, outcome.steps, outcome.cost
+        if pulses.window.temperature_K != NULL:
+            evaluate_warm(&pulses.window, &parameters[0], &out_V[0], &out_jacobian[0, 0])
+        else:
+            evaluate(&pulses.window, &parameters[0], &out_V[0], &out_jacobian[0, 0])
+
+
+cdef class Fit(Task):
+    """A fit from every start, within bounds."""
+
+    cdef Window window
+
+    def __init__(
+        self, Pulses pulses, const double[::1] voltage_V, const double[:, ::1] starts,
+        const double[::1] lower, const double[::1] upper, double[::1] parameters,
+        double[::1] residual, double[::1] trial, double[:, ::1] jacobian, int most_steps,
+        double tolerance, int loss, double loss_scale
+    ):
+        self.prepare(starts, lower, upper, parameters, residual, trial, jacobian, most_steps,
+                     tolerance, loss, loss_scale)
+        self.kept = (pulses, voltage_V, starts, lower, upper, parameters, residual, trial,
+                     jacobian)
+        self.window = pulses.window
+        self.window.voltage_V = &voltage_V[0]
+        self.job.problem.model = evaluate_warm if self.window.temperature_K != NULL else evaluate
+        self.job.problem.data = &self.window
 
 
 cdef void choose_lags(
@@ -251,45 +195,47 @@ cdef int project(
     return -1
 
 
-def fit_lags(
-    const double[::1] time_s, const double[::1] current_A, const double[::1] charge,
-    const double[::1] voltage_V, const unsigned char[::1] observed, int order, int pairs,
-    const double[::1] candidates, double low, double high, double[::1] parameters,
-    double[::1] residual, double[:, ::1] jacobian, int most_steps, double tolerance
-):
-    """Fit by variable projection, from the best of the candidate lags; 1 to 3 pairs.
-
-    Fills parameters, residuals and derivatives, and returns the number of steps; or -1 if
-    bounds matter: `parameters` are then a start for `fit`.
-    """
-    cdef Window window = make_window(time_s, current_A, charge, observed, order, pairs)
+cdef void fit_lags(Job* job) noexcept nogil:
+    """Fit the lags; the starts are candidate lags, and the bounds the lags' own."""
+    cdef const Window* window = <const Window*>job.problem.data
     cdef Rows rows
     cdef Moments m
     cdef Linear linear
     cdef double log_tau[MOST_PAIRS]
     cdef double total = 0.0
+    cdef double* p = job.parameters
     cdef Py_ssize_t i, seen = 0
-    cdef int k, steps
-    window.voltage_V = &voltage_V[0]
+    cdef int k, order = window.order, pairs = window.pairs
     rows.time_s, rows.current_A, rows.charge = window.time_s, window.current_A, window.charge
     rows.voltage_V, rows.observed = window.voltage_V, window.observed
-    rows.count, rows.order = window.rows, order
-    with nogil:
-        for i in range(rows.count):
-            if rows.observed[i]:
-                total += rows.voltage_V[i]
-                seen += 1
-        rows.middle_V = total / seen
-        moments_of(&rows, &candidates[0], candidates.shape[0], False,
-                   8 if seen > 1000 else 1, NULL, &m)
-        choose_lags(&m, order, pairs, &candidates[0], candidates.shape[0], log_tau)
-        steps = project(&rows, pairs, low, high, log_tau, &linear, most_steps, tolerance)
-        for k in range(order + 2):
-            parameters[k] = linear.value[k]
-        parameters[0] += rows.middle_V
-        for k in range(pairs):
-            parameters[order + 2 + 2 * k] = linear.value[order + 2 + k]
-            parameters[order + 3 + 2 * k] = log_tau[k]
-        if steps > 0:
-            evaluate(&window, &parameters[0], &residual[0], &jacobian[0, 0])
-    return steps
+    rows.count, rows.order = window.first[1], order
+    for i in range(rows.count):
+        if rows.observed[i]:
+            total += rows.voltage_V[i]
+            seen += 1
+    rows.middle_V = total / seen
+    moments_of(&rows, job.starts, job.count, False, 8 if seen > 1000 else 1, NULL, &m)
+    choose_lags(&m, order, pairs, job.starts, job.count, log_tau)
+    job.outcome.status = job.outcome.steps = project(
+        &rows, pairs, job.problem.lower[0], job.problem.upper[0], log_tau, &linear,
+        job.problem.most_steps, job.problem.tolerance)
+    for k in range(order + 2):
+        p[k] = linear.value[k]
+    p[0] += rows.middle_V
+    for k in range(pairs):
+        p[order + 2 + 2 * k] = linear.value[order + 2 + k]
+        p[order + 3 + 2 * k] = log_tau[k]
+    if job.outcome.steps > 0:
+        evaluate(window, p, job.problem.residual, job.problem.jacobian)
+
+
+cdef class Lags(Fit):
+    """A fit of one pulse by variable projection, from the best of candidate lags; 1 to 3 pairs.
+
+    `starts` holds the candidates one below the other, `lower` and `upper` the lags' bounds. The
+    status is the number of steps, or -1 if bounds matter: that is for `Fit`.
+    """
+
+    def __init__(self, Pulses pulses, const double[::1] voltage_V, *work):
+        super().__init__(pulses, voltage_V, *work)
+        self.job.work = fit_lags

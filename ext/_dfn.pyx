@@ -23,7 +23,8 @@ from dfn_path cimport (
     relax, try_step, weights_of,
 )
 from diffusion cimport MOST_P
-from levmar cimport NOT_FINITE, Outcome, Problem, best_of
+from batterylab._kernels._tasks cimport Job, Task
+from levmar cimport NOT_FINITE, best_of
 
 
 cdef double STRAIN = 3e-3   # of a step: see `strain_of`
@@ -450,54 +451,54 @@ def voltage(
         raise MemoryError
 
 
-def fit(
-    Model model, const double[:, ::1] data, const unsigned char[::1] flags,
-    const double[::1] base, const int[::1] which, const double[:, ::1] starts,
-    const double[::1] lower, const double[::1] upper, double[::1] parameters,
-    double[::1] residual, double[::1] trial, double[:, ::1] jacobian, int most_steps,
-    double tolerance, Steps steps
-):
-    """Fit the free parameters from every start; `data` holds the voltage in its fifth row.
-
-    Steps in time are chosen at the first start and again at the optimum, from where the fit goes
-    on. Returns the status of `levmar.pxd`, the number of steps and half the sum of squares.
-    """
-    cdef Run run = make_run(model, data, flags, base, which)
-    cdef Problem problem
-    cdef Outcome outcome
+cdef void fit_run(Job* job) noexcept nogil:
+    """Fit on the steps in time of the start, choose them again there, and go on."""
+    cdef Run* run = <Run*>job.problem.data
     cdef Points points
     cdef int taken = 0, turn
     memset(&points, 0, sizeof(points))
-    run.voltage_V = &data[4, 0]
     points.count = run.count
     run.points = &points
-    run.plan = &steps.plan
-    problem.model = evaluate
-    problem.data = &run
-    problem.rows = residual.shape[0]
-    problem.parameters = which.shape[0]
-    problem.lower = &lower[0]
-    problem.upper = &upper[0]
-    problem.residual = &residual[0]
-    problem.trial = &trial[0]
-    problem.jacobian = &jacobian[0, 0]
-    problem.most_steps = most_steps
-    problem.tolerance = tolerance
-    outcome.status = NOT_FINITE
-    with nogil:
-        run.state = make_state(&run.cell, run.count)
-        if run.state != NULL:
-            for turn in range(2):
-                run.plan.is_kept = False
-                evaluate(&run, &parameters[0] if turn else &starts[0, 0], &trial[0], NULL)
-                run.plan.is_kept = True
-                outcome = best_of(&problem, &parameters[0] if turn else &starts[0, 0],
-                                  1 if turn else starts.shape[0], &parameters[0])
-                taken += outcome.steps
-                if outcome.status <= 0:
-                    break
-        drop_state(run.state)
-        drop_points(&points)
-    if run.state == NULL:
-        raise MemoryError
-    return outcome.status, taken, outcome.cost
+    job.outcome.status = NOT_FINITE
+    run.state = make_state(&run.cell, run.count)
+    if run.state != NULL:
+        for turn in range(2):
+            run.plan.is_kept = False
+            evaluate(run, job.parameters if turn else job.starts, job.problem.trial, NULL)
+            run.plan.is_kept = True
+            job.outcome = best_of(&job.problem, job.parameters if turn else job.starts,
+                                  1 if turn else job.count, job.parameters)
+            taken += job.outcome.steps
+            if job.outcome.status <= 0:
+                break
+    job.outcome.steps = taken
+    drop_state(run.state)
+    drop_points(&points)
+
+
+cdef class Fit(Task):
+    """A fit of the free parameters from every start; `data` holds the voltage in its fifth row.
+
+    Steps in time are chosen at the first start and again at the optimum, from where the fit goes
+    on.
+    """
+
+    cdef Run run
+
+    def __init__(
+        self, Model model, const double[:, ::1] data, const unsigned char[::1] flags,
+        const double[::1] base, const int[::1] which, Steps steps,
+        const double[:, ::1] starts, const double[::1] lower, const double[::1] upper,
+        double[::1] parameters, double[::1] residual, double[::1] trial,
+        double[:, ::1] jacobian, int most_steps, double tolerance, int loss, double loss_scale
+    ):
+        self.prepare(starts, lower, upper, parameters, residual, trial, jacobian, most_steps,
+                     tolerance, loss, loss_scale)
+        self.kept = (model, data, flags, base, which, steps, starts, lower, upper, parameters,
+                     residual, trial, jacobian)
+        self.run = make_run(model, data, flags, base, which)
+        self.run.voltage_V = &data[4, 0]
+        self.run.plan = &steps.plan
+        self.job.problem.model = evaluate
+        self.job.problem.data = &self.run
+        self.job.work = fit_run

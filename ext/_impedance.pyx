@@ -9,7 +9,9 @@ parts, then all imaginary ones. `batterylab.fit.impedance` checks what goes in.
 from libc.math cimport M_PI, cos, exp, log, sin, sqrt
 
 from complexes cimport complex_sqrt, complex_tanh
-from levmar cimport MOST, Outcome, Problem, best_of, half_square
+from batterylab._kernels._tasks cimport Task
+from diffusion cimport MOST_P
+from levmar cimport half_square
 from spme_impedance cimport IPARAMETERS, Cell, SpmeCell, settle_impedance, spme_at
 
 cdef enum:
@@ -174,7 +176,7 @@ cdef class Tree:
     def __init__(
         self, const int[::1] kind, const int[::1] parent, const int[::1] first, int count
     ):
-        if not 0 < kind.shape[0] <= MOST_NODES or not 0 < count <= MOST:
+        if not 0 < kind.shape[0] <= MOST_NODES or not 0 < count <= MOST_P:
             raise ValueError("too many nodes or parameters")
         self.arrays = (kind, parent, first)
         self.circuit.kind = &kind[0]
@@ -215,7 +217,7 @@ cdef void evaluate_spme(
 ) noexcept nogil:
     cdef const Fitted* run = <const Fitted*>data
     cdef double q[IPARAMETERS]
-    cdef double complex slopes[MOST]
+    cdef double complex slopes[MOST_P]
     cdef double complex z
     cdef Cell here
     cdef Py_ssize_t i
@@ -230,26 +232,6 @@ cdef void evaluate_spme(
         put(&run.seen, i, z, residual)
         for j in range(n):
             put_slope(&run.seen, i, run.count, j, slopes[j], jacobian)
-
-
-cdef object run_fit(
-    Problem* problem, const double[:, ::1] starts, const double[::1] lower,
-    const double[::1] upper, double[::1] parameters, double[::1] residual, double[::1] trial,
-    double[:, ::1] jacobian, int most_steps, double tolerance
-):
-    cdef Outcome outcome
-    problem.rows = residual.shape[0]
-    problem.parameters = starts.shape[1]
-    problem.lower = &lower[0]
-    problem.upper = &upper[0]
-    problem.residual = &residual[0]
-    problem.trial = &trial[0]
-    problem.jacobian = &jacobian[0, 0]
-    problem.most_steps = most_steps
-    problem.tolerance = tolerance
-    with nogil:
-        outcome = best_of(problem, &starts[0, 0], starts.shape[0], &parameters[0])
-    return outcome.status, outcome.steps, outcome.cost
 
 
 def circuit(
@@ -278,23 +260,26 @@ def circuit_costs(
             out[k] = half_square(&work[0], 2 * c.seen.rows)
 
 
-def fit_circuit(
-    Tree tree, const double[::1] omega, const double[:, ::1] measured,
-    const double[::1] weight, const double[:, ::1] starts, const double[::1] lower,
-    const double[::1] upper, double[::1] parameters, double[::1] residual, double[::1] trial,
-    double[:, ::1] jacobian, int most_steps, double tolerance
-):
-    """Fit from every start; fill the best parameters, residuals and derivatives.
+cdef class CircuitFit(Task):
+    """A fit of a circuit from every start."""
 
-    Returns the status of `levmar.pxd`, the number of steps and half the sum of squares.
-    """
-    cdef Circuit c = tree.circuit
-    cdef Problem problem
-    c.seen = spectrum_of(omega, measured, weight)
-    problem.model = evaluate_circuit
-    problem.data = &c
-    return run_fit(&problem, starts, lower, upper, parameters, residual, trial, jacobian,
-                   most_steps, tolerance)
+    cdef Circuit circuit
+
+    def __init__(
+        self, Tree tree, const double[::1] omega, const double[:, ::1] measured,
+        const double[::1] weight, const double[:, ::1] starts, const double[::1] lower,
+        const double[::1] upper, double[::1] parameters, double[::1] residual,
+        double[::1] trial, double[:, ::1] jacobian, int most_steps, double tolerance, int loss,
+        double loss_scale
+    ):
+        self.prepare(starts, lower, upper, parameters, residual, trial, jacobian, most_steps,
+                     tolerance, loss, loss_scale)
+        self.kept = (tree, omega, measured, weight, starts, lower, upper, parameters, residual,
+                     trial, jacobian)
+        self.circuit = tree.circuit
+        self.circuit.seen = spectrum_of(omega, measured, weight)
+        self.job.problem.model = evaluate_circuit
+        self.job.problem.data = &self.circuit
 
 
 def spme(
@@ -303,7 +288,7 @@ def spme(
 ):
     """Fill real and imaginary part, shape (2, n), and derivatives, if there is room for them."""
     cdef Fitted run
-    cdef double p[MOST]
+    cdef double p[MOST_P]
     cdef double* slopes = NULL
     cdef int j
     run.seen = spectrum_of(omega, None, None)
@@ -319,22 +304,26 @@ def spme(
         evaluate_spme(&run, p, &out_ohm[0, 0], slopes)
 
 
-def fit_spme(
-    Particles particles, const double[::1] omega, const double[:, ::1] measured,
-    const double[::1] weight, const double[::1] base, const int[::1] free,
-    const double[:, ::1] starts, const double[::1] lower, const double[::1] upper,
-    double[::1] parameters, double[::1] residual, double[::1] trial, double[:, ::1] jacobian,
-    int most_steps, double tolerance
-):
-    """Fit from every start; see `fit_circuit`."""
+cdef class SpmeFit(Task):
+    """A fit of the single-particle model from every start."""
+
     cdef Fitted run
-    cdef Problem problem
-    run.seen = spectrum_of(omega, measured, weight)
-    run.cell = &particles.cell
-    run.base = &base[0]
-    run.free = &free[0]
-    run.count = free.shape[0]
-    problem.model = evaluate_spme
-    problem.data = &run
-    return run_fit(&problem, starts, lower, upper, parameters, residual, trial, jacobian,
-                   most_steps, tolerance)
+
+    def __init__(
+        self, Particles particles, const double[::1] omega, const double[:, ::1] measured,
+        const double[::1] weight, const double[::1] base, const int[::1] free,
+        const double[:, ::1] starts, const double[::1] lower, const double[::1] upper,
+        double[::1] parameters, double[::1] residual, double[::1] trial,
+        double[:, ::1] jacobian, int most_steps, double tolerance, int loss, double loss_scale
+    ):
+        self.prepare(starts, lower, upper, parameters, residual, trial, jacobian, most_steps,
+                     tolerance, loss, loss_scale)
+        self.kept = (particles, omega, measured, weight, base, free, starts, lower, upper,
+                     parameters, residual, trial, jacobian)
+        self.run.seen = spectrum_of(omega, measured, weight)
+        self.run.cell = &particles.cell
+        self.run.base = &base[0]
+        self.run.free = &free[0]
+        self.run.count = free.shape[0]
+        self.job.problem.model = evaluate_spme
+        self.job.problem.data = &self.run

@@ -13,8 +13,9 @@ goes in.
 from libc.math cimport fabs
 from libc.string cimport memcpy
 
+from batterylab._kernels._tasks cimport Job, Task
 from diffusion cimport MOST_P
-from levmar cimport Outcome, Problem, best_of
+from levmar cimport best_of
 from spm_cell cimport D_E, PARAMETERS, SALT, Cell, Reading, State
 from spm_march cimport (
     Stretch, advance, advance_warming, begin_stretch, find_stretch, look, settle,
@@ -155,43 +156,44 @@ def voltage(
         evaluate(&run, p, &out_V[0], jacobian)
 
 
-def fit(
-    Model model, const double[:, ::1] data, const unsigned char[::1] flags,
-    const double[::1] base, const int[::1] free, const double[:, ::1] starts,
-    const double[::1] lower, const double[::1] upper, double[::1] parameters,
-    double[::1] residual, double[::1] trial, double[:, ::1] jacobian, int most_steps,
-    double tolerance, double[:, ::1] salt
-):
-    """Fit the free parameters from every start; `data` holds the voltage in its fifth row.
+cdef void fit_run(Job* job) noexcept nogil:
+    """Fit; where no fitted parameter touches the electrolyte, it goes forward once."""
+    cdef Run* run = <Run*>job.problem.data
+    if run.salt != NULL:
+        know_salt(run, False)
+        evaluate(run, job.starts, job.problem.trial, NULL)
+        know_salt(run, True)
+    job.outcome = best_of(&job.problem, job.starts, job.count, job.parameters)
 
-    `salt` keeps the electrolyte of the observed rows where no fitted parameter touches it; it
-    has no rows where one does.
 
-    Returns the status of `levmar.pxd`, the number of steps and half the sum of squares.
+cdef class Fit(Task):
+    """A fit of the free parameters from every start.
+
+    `data` holds the voltage in its fifth row. `salt` keeps the electrolyte of the observed rows
+    where no fitted parameter touches it; it has no rows where one does.
     """
+
     cdef Run run
-    cdef Problem problem
-    cdef Outcome outcome
-    set_run(&run, &model.cell, &data[0, 0], data.shape[1], &flags[0], &base[0], &free[0],
-            free.shape[0])
-    run.first_s, run.growth = model.first_s, model.growth
-    run.most_s, run.share = model.most_s, model.share
-    run.voltage_V = &data[4, 0]
-    problem.model = evaluate
-    problem.data = &run
-    problem.rows = residual.shape[0]
-    problem.parameters = free.shape[0]
-    problem.lower = &lower[0]
-    problem.upper = &upper[0]
-    problem.residual = &residual[0]
-    problem.trial = &trial[0]
-    problem.jacobian = &jacobian[0, 0]
-    problem.most_steps = most_steps
-    problem.tolerance = tolerance
-    with nogil:
+
+    def __init__(
+        self, Model model, const double[:, ::1] data, const unsigned char[::1] flags,
+        const double[::1] base, const int[::1] free, double[:, ::1] salt,
+        const double[:, ::1] starts, const double[::1] lower, const double[::1] upper,
+        double[::1] parameters, double[::1] residual, double[::1] trial,
+        double[:, ::1] jacobian, int most_steps, double tolerance, int loss, double loss_scale
+    ):
+        cdef Run* run = &self.run
+        self.prepare(starts, lower, upper, parameters, residual, trial, jacobian, most_steps,
+                     tolerance, loss, loss_scale)
+        self.kept = (model, data, flags, base, free, salt, starts, lower, upper, parameters,
+                     residual, trial, jacobian)
+        set_run(run, &model.cell, &data[0, 0], data.shape[1], &flags[0], &base[0], &free[0],
+                free.shape[0])
+        run.first_s, run.growth = model.first_s, model.growth
+        run.most_s, run.share = model.most_s, model.share
+        run.voltage_V = &data[4, 0]
         if salt.shape[0] == residual.shape[0]:
             run.salt = &salt[0, 0]
-            evaluate(&run, &starts[0, 0], &trial[0], NULL)
-            know_salt(&run, True)
-        outcome = best_of(&problem, &starts[0, 0], starts.shape[0], &parameters[0])
-    return outcome.status, outcome.steps, outcome.cost
+        self.job.problem.model = evaluate
+        self.job.problem.data = run
+        self.job.work = fit_run

@@ -5,11 +5,21 @@
 # 2nd ed., 2004, section 3.2); a parameter whose step would leave its bounds goes to the bound
 # and the others are solved again. Every loop has an end; numbers that are not finite end the
 # fit or turn a step down.
+#
+# A robust loss replaces r^2 by C^2 rho((r / C)^2); its steps are those of least squares with
+# weights rho' (P. J. Huber, Robust Statistics, 1981, section 7.8), which never overstate the
+# descent. Names as in scipy: soft_l1 is rho(z) = 2 (sqrt(1 + z) - 1), huber z up to 1 and
+# 2 sqrt(z) - 1 beyond.
 
 from libc.math cimport INFINITY, fabs, isfinite, sqrt
 
 cdef enum:
-    MOST = 16          # parameters
+    MOST = 96          # parameters
+
+cdef enum Loss:
+    SQUARES = 0
+    SOFT_L1 = 1
+    HUBER = 2
 
 cdef enum Status:
     NOT_FINITE = -2    # at the start
@@ -35,11 +45,35 @@ cdef struct Problem:
     double* jacobian       # rows * parameters
     int most_steps
     double tolerance
+    int loss
+    double loss_scale      # C above, in the residuals' unit
 
 cdef struct Outcome:
     int status
     int steps
-    double cost            # half the sum of squares
+    double cost            # half the sum of squares, or of what the loss makes of them
+
+
+cdef inline Problem make_problem(
+    Model model, const void* data, Py_ssize_t rows, int parameters, const double* lower,
+    const double* upper, double* residual, double* trial, double* jacobian, int most_steps,
+    double tolerance, int loss, double loss_scale
+) noexcept nogil:
+    cdef Problem problem
+    problem.model = model
+    problem.data = data
+    problem.rows = rows
+    problem.parameters = parameters
+    problem.lower = lower
+    problem.upper = upper
+    problem.residual = residual
+    problem.trial = trial
+    problem.jacobian = jacobian
+    problem.most_steps = most_steps
+    problem.tolerance = tolerance
+    problem.loss = loss
+    problem.loss_scale = loss_scale
+    return problem
 
 
 cdef inline double half_square(const double* residual, Py_ssize_t rows) noexcept nogil:
@@ -50,27 +84,57 @@ cdef inline double half_square(const double* residual, Py_ssize_t rows) noexcept
     return 0.5 * total if isfinite(total) else INFINITY
 
 
+cdef inline double cost_of(const Problem* problem, const double* residual) noexcept nogil:
+    """Return half the sum of squares, or of what the loss makes of them."""
+    cdef double total = 0.0, c = problem.loss_scale, z
+    cdef Py_ssize_t i
+    if problem.loss == SQUARES:
+        return half_square(residual, problem.rows)
+    for i in range(problem.rows):
+        z = residual[i] * residual[i] / (c * c)
+        if problem.loss == SOFT_L1:
+            total += 2.0 * z / (sqrt(1.0 + z) + 1.0)  # without the difference of near numbers
+        else:
+            total += z if z <= 1.0 else 2.0 * sqrt(z) - 1.0
+    return 0.5 * c * c * total if isfinite(total) else INFINITY
+
+
+cdef inline double weight_of(const Problem* problem, double residual) noexcept nogil:
+    """Return what a squared residual counts: rho'."""
+    cdef double z = residual / problem.loss_scale
+    z = z * z
+    if problem.loss == SOFT_L1:
+        return 1.0 / sqrt(1.0 + z)
+    return 1.0 if z <= 1.0 else 1.0 / sqrt(z)
+
+
 cdef inline void normal_equations(
     const Problem* problem, double* hessian, double* gradient
 ) noexcept nogil:
-    """Accumulate J'J (lower triangle mirrored) and J'r."""
+    """Accumulate J'WJ (lower triangle mirrored) and J'Wr."""
     cdef int n = problem.parameters
     cdef int j, k
     cdef Py_ssize_t i
+    cdef double weight = 1.0, slope
     cdef const double* row
     for j in range(n):
         gradient[j] = 0.0
         for k in range(n):
-            hessian[j * MOST + k] = 0.0
+            hessian[j * n + k] = 0.0
     for i in range(problem.rows):
         row = problem.jacobian + i * n
+        if problem.loss != SQUARES:
+            weight = weight_of(problem, problem.residual[i])
         for j in range(n):
-            gradient[j] += row[j] * problem.residual[i]
+            slope = weight * row[j]
+            if slope == 0.0:  # most are, where each part of the rows has parameters of its own
+                continue
+            gradient[j] += slope * problem.residual[i]
             for k in range(j + 1):
-                hessian[j * MOST + k] += row[j] * row[k]
+                hessian[j * n + k] += slope * row[k]
     for j in range(n):
         for k in range(j):
-            hessian[k * MOST + j] = hessian[j * MOST + k]
+            hessian[k * n + j] = hessian[j * n + k]
 
 
 cdef inline bint solve_free(
@@ -89,27 +153,27 @@ cdef inline bint solve_free(
             m += 1
     for i in range(m):
         for j in range(i + 1):
-            total = hessian[index[i] * MOST + index[j]]
+            total = hessian[index[i] * n + index[j]]
             if i == j:
                 total += damping * (total if total > 0.0 else 1.0)
             for k in range(j):
-                total -= factor[i * MOST + k] * factor[j * MOST + k]
+                total -= factor[i * n + k] * factor[j * n + k]
             if i == j:
                 if not total > 0.0:
                     return False
-                factor[i * MOST + i] = sqrt(total)
+                factor[i * n + i] = sqrt(total)
             else:
-                factor[i * MOST + j] = total / factor[j * MOST + j]
+                factor[i * n + j] = total / factor[j * n + j]
     for i in range(m):
         total = right[index[i]]
         for k in range(i):
-            total -= factor[i * MOST + k] * step[index[k]]
-        step[index[i]] = total / factor[i * MOST + i]
+            total -= factor[i * n + k] * step[index[k]]
+        step[index[i]] = total / factor[i * n + i]
     for i in range(m - 1, -1, -1):
         total = step[index[i]]
         for k in range(i + 1, m):
-            total -= factor[k * MOST + i] * step[index[k]]
-        step[index[i]] = total / factor[i * MOST + i]
+            total -= factor[k * n + i] * step[index[k]]
+        step[index[i]] = total / factor[i * n + i]
     return True
 
 
@@ -133,7 +197,7 @@ cdef inline bint bounded_step(
             right[i] = -gradient[i]
             for k in range(n):
                 if not free[k]:
-                    right[i] -= hessian[i * MOST + k] * step[k]
+                    right[i] -= hessian[i * n + k] * step[k]
         if not solve_free(hessian, right, damping, free, n, step):
             return False
         left = False
@@ -163,13 +227,13 @@ cdef inline double steepness(
     """Return the largest cosine between the residual and a column that may still move."""
     cdef double largest = 0.0
     cdef double cosine
-    cdef int i
-    for i in range(problem.parameters):
+    cdef int i, n = problem.parameters
+    for i in range(n):
         if (p[i] <= problem.lower[i] and gradient[i] > 0.0) or (
             p[i] >= problem.upper[i] and gradient[i] < 0.0
-        ) or hessian[i * MOST + i] <= 0.0:
+        ) or hessian[i * n + i] <= 0.0:
             continue
-        cosine = fabs(gradient[i]) / sqrt(2.0 * cost * hessian[i * MOST + i])
+        cosine = fabs(gradient[i]) / sqrt(2.0 * cost * hessian[i * n + i])
         if cosine > largest:
             largest = cosine
     return largest
@@ -196,7 +260,7 @@ cdef inline Outcome levmar(const Problem* problem, double* p) noexcept nogil:
     for i in range(n):
         p[i] = min(max(p[i], problem.lower[i]), problem.upper[i])
     problem.model(problem.data, p, problem.residual, problem.jacobian)
-    outcome.cost = half_square(problem.residual, problem.rows)
+    outcome.cost = cost_of(problem, problem.residual)
     outcome.steps = 0
     if not isfinite(outcome.cost):
         outcome.status = NOT_FINITE
@@ -224,15 +288,15 @@ cdef inline Outcome levmar(const Problem* problem, double* p) noexcept nogil:
         predicted = 0.0
         for i in range(n):
             moved[i] = min(max(p[i] + step[i], problem.lower[i]), problem.upper[i])
-            size += hessian[i * MOST + i] * step[i] * step[i]
-            length += hessian[i * MOST + i] * p[i] * p[i]
+            size += hessian[i * n + i] * step[i] * step[i]
+            length += hessian[i * n + i] * p[i] * p[i]
             predicted -= gradient[i] * step[i]
             for k in range(n):
-                predicted -= 0.5 * step[i] * hessian[i * MOST + k] * step[k]
+                predicted -= 0.5 * step[i] * hessian[i * n + k] * step[k]
         # after a step that helped the next one likely does: its derivatives come along; until then
         # the normal equations are all that is needed of the last ones
         problem.model(problem.data, moved, problem.trial, problem.jacobian if hopeful else NULL)
-        cost = half_square(problem.trial, problem.rows)
+        cost = cost_of(problem, problem.trial)
         gain = (outcome.cost - cost) / predicted if predicted > 0.0 else -1.0
         if isfinite(cost) and gain > 1e-4:
             gain = 2.0 * gain - 1.0

@@ -12,7 +12,7 @@ from complexes cimport (
     Dual, add, complex_sqrt, complex_tanh, constant, csch_of, divide, inverse, multiply, root,
     scaled, subtract, tanh_of,
 )
-from levmar cimport MOST
+from diffusion cimport MOST_P
 from ocv_tables cimport read_smoothly
 
 # the parameters; times, rates and shares as logarithms
@@ -39,7 +39,7 @@ cdef struct SpmeCell:
 # A number with its derivatives by each fitted parameter
 cdef struct Value:
     double v
-    double d[MOST]
+    double d[MOST_P]
 
 # What does not depend on the frequency
 cdef struct Half:
@@ -59,8 +59,8 @@ cdef struct Cell:
 cdef struct Reaction:
     double complex whole        # charge transfer, sphere and double layer, ohm
     double complex share        # of the current that passes through the reaction
-    double complex d_whole[MOST]
-    double complex d_share[MOST]
+    double complex d_whole[MOST_P]
+    double complex d_share[MOST_P]
 
 # what the salt's voltage is derived by, in a `Dual`
 cdef enum:

@@ -1,6 +1,8 @@
 from numpy import float64, int32, uint8
 from numpy.typing import NDArray
 
+from batterylab._kernels._tasks import Task
+
 Array = NDArray[float64]
 
 class Model:
@@ -45,20 +47,25 @@ def voltage(
     steps: Steps,
     are_kept: bool,
 ) -> None: ...
-def fit(
-    model: Model,
-    data: Array,
-    flags: NDArray[uint8],
-    base: Array,
-    which: NDArray[int32],
-    starts: Array,
-    lower: Array,
-    upper: Array,
-    parameters: Array,
-    residual: Array,
-    trial: Array,
-    jacobian: Array,
-    most_steps: int,
-    tolerance: float,
-    steps: Steps,
-) -> tuple[int, int, float]: ...
+
+class Fit(Task):
+    def __init__(
+        self,
+        model: Model,
+        data: Array,
+        flags: NDArray[uint8],
+        base: Array,
+        which: NDArray[int32],
+        steps: Steps,
+        starts: Array,
+        lower: Array,
+        upper: Array,
+        parameters: Array,
+        residual: Array,
+        trial: Array,
+        jacobian: Array,
+        most_steps: int,
+        tolerance: float,
+        loss: int,
+        loss_scale: float,
+    ) -> None: ...

@@ -1,6 +1,8 @@
 from numpy import float64, int32
 from numpy.typing import NDArray
 
+from batterylab._kernels._tasks import Task
+
 class Tree:
     def __init__(
         self, kind: NDArray[int32], parent: NDArray[int32], first: NDArray[int32], count: int
@@ -30,21 +32,27 @@ def circuit_costs(
     work: NDArray[float64],
     out: NDArray[float64],
 ) -> None: ...
-def fit_circuit(
-    tree: Tree,
-    omega: NDArray[float64],
-    measured: NDArray[float64],
-    weight: NDArray[float64],
-    starts: NDArray[float64],
-    lower: NDArray[float64],
-    upper: NDArray[float64],
-    parameters: NDArray[float64],
-    residual: NDArray[float64],
-    trial: NDArray[float64],
-    jacobian: NDArray[float64],
-    most_steps: int,
-    tolerance: float,
-) -> tuple[int, int, float]: ...
+
+class CircuitFit(Task):
+    def __init__(
+        self,
+        tree: Tree,
+        omega: NDArray[float64],
+        measured: NDArray[float64],
+        weight: NDArray[float64],
+        starts: NDArray[float64],
+        lower: NDArray[float64],
+        upper: NDArray[float64],
+        parameters: NDArray[float64],
+        residual: NDArray[float64],
+        trial: NDArray[float64],
+        jacobian: NDArray[float64],
+        most_steps: int,
+        tolerance: float,
+        loss: int,
+        loss_scale: float,
+    ) -> None: ...
+
 def spme(
     particles: Particles,
     omega: NDArray[float64],
@@ -53,20 +61,25 @@ def spme(
     out_ohm: NDArray[float64],
     out_jacobian: NDArray[float64],
 ) -> None: ...
-def fit_spme(
-    particles: Particles,
-    omega: NDArray[float64],
-    measured: NDArray[float64],
-    weight: NDArray[float64],
-    base: NDArray[float64],
-    free: NDArray[int32],
-    starts: NDArray[float64],
-    lower: NDArray[float64],
-    upper: NDArray[float64],
-    parameters: NDArray[float64],
-    residual: NDArray[float64],
-    trial: NDArray[float64],
-    jacobian: NDArray[float64],
-    most_steps: int,
-    tolerance: float,
-) -> tuple[int, int, float]: ...
+
+class SpmeFit(Task):
+    def __init__(
+        self,
+        particles: Particles,
+        omega: NDArray[float64],
+        measured: NDArray[float64],
+        weight: NDArray[float64],
+        base: NDArray[float64],
+        free: NDArray[int32],
+        starts: NDArray[float64],
+        lower: NDArray[float64],
+        upper: NDArray[float64],
+        parameters: NDArray[float64],
+        residual: NDArray[float64],
+        trial: NDArray[float64],
+        jacobian: NDArray[float64],
+        most_steps: int,
+        tolerance: float,
+        loss: int,
+        loss_scale: float,
+    ) -> None: ...

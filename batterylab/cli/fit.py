@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from batterylab.fit.halfcells import HalfCells
     from batterylab.fit.result import Fit
     from batterylab.fit.store import Job
-    from batterylab.recording import Recording
 
 #: up to this many fits are shown one by one
 FEW_FITS = 3
@@ -26,13 +26,17 @@ FEW_FITS = 3
               help="Setting of the model, such as pairs=1; repeat for several.")
 @click.option("--step", type=int, help="Step to fit, as `archive show` numbers them.")
 @click.option("--joint", is_flag=True,
-              help="Fit several recordings of one cell together, with spm or spme.")
+              help="Fit several recordings of one cell together; not with dfn and impedance.")
+@click.option("--loss", type=click.Choice(["squares", "soft_l1", "huber"]),
+              help="What large residuals count; soft_l1 and huber are robust against outliers.")
+@click.option("--profile", is_flag=True,
+              help="Also give 95 % intervals by profile likelihood, with open ends.")
 @click.option("--protocol", default="", help="Fit only recordings of this protocol.")
 @click.option("--half-cells", type=click.Path(path_type=Path, dir_okay=False),
               help="CSV file: electrode,stoichiometry,potential_V. For ocv.")
 @click.option("--check", is_flag=True,
-              help="Exit with 3 if a fit did not converge or ended on a bound; fits of spm, "
-              "spme and dfn are simulated in PyBaMM besides, and may differ by 1 mV.")
+              help="Exit with 3 if a fit did not converge, is doubtful or ended on a bound; fits "
+              "of spm, spme and dfn are simulated in PyBaMM besides, and may differ by 1 mV.")
 @click.option("--plot", "plot_folder", type=click.Path(path_type=Path, file_okay=False),
               help="Write a picture of each fit to this folder.")
 @click.option("--export", "export_folder", type=click.Path(path_type=Path, file_okay=False),
@@ -41,8 +45,8 @@ FEW_FITS = 3
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
 def fit(
     places: tuple[Path, ...], model: str, parameters: tuple[str, ...], step: int | None,
-    joint: bool, protocol: str, half_cells: Path | None, check: bool,
-    plot_folder: Path | None, export_folder: Path | None, as_json: bool,
+    joint: bool, loss: str | None, profile: bool, protocol: str, half_cells: Path | None,
+    check: bool, plot_folder: Path | None, export_folder: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Fit a model to recordings, with standard errors.
 
@@ -58,11 +62,14 @@ def fit(
       batterylab fit spectrum.DTA --model impedance -p "circuit=R0-p(R1,CPE1)-W1"
       batterylab fit my-study/archive/A1-001/<file>.h5 --model dfn --check
       batterylab fit slow.csv fast.csv drive.csv --joint --model spme
+      batterylab fit pulse.csv --model circuit --loss huber --profile
     """  # noqa: D301
     settings = _settings(parameters, step)
+    settings |= {"loss": loss} if loss else {}
+    settings |= {"profile": True} if profile else {}
     place = places[0]
     if joint:
-        job, fits = _joint(places, model, settings, check)
+        job, fits = _joint(places, model, settings, half_cells)
     else:
         _refuse_several(places)
         job, fits = _fits(place, model, settings, protocol, half_cells, plot_folder)
@@ -73,7 +80,7 @@ def fit(
 
         count = write_exports(fits, export_folder)
         click.echo(f"parameters of {count} fits in {export_folder}", err=True)
-    compared = _compared(place, model, fits) if check else []
+    compared = _compared(places, model, fits) if check else []
     if as_json:
         from batterylab.cli import echo_json
 
@@ -100,12 +107,14 @@ def _draw(fits: Sequence["Fit"], folder: Path) -> None:
     click.echo(f"{len(fits)} pictures in {folder}", err=True)
 
 
-def _compared(place: Path, model: str, fits: Sequence["Fit"]) -> list[dict[str, Any]]:
+def _compared(
+    places: Sequence[Path], model: str, fits: Sequence["Fit"]
+) -> list[dict[str, Any]]:  # fmt: skip
     if model not in ("spm", "spme", "dfn"):
         return []
     from batterylab.cli.fitcheck import compare
 
-    return compare(place, fits)
+    return compare(places, fits)
 
 
 def _comparison_lines(compared: list[dict[str, Any]], fits: Sequence["Fit"]) -> list[str]:
@@ -162,25 +171,22 @@ def _fits(
     from batterylab.cli.features import Bar
     from batterylab.errors import BatterylabError
     from batterylab.fit.archivebatch import processors
-    from batterylab.fit.halfcells import from_file
     from batterylab.fit.store import archive_fits, prepare
 
-    if half_cells is not None and model != "ocv":
-        raise BatterylabError("--half-cells belongs to --model ocv", hint="leave it out")
     is_recording = place.is_file() and place.name != "study.yaml"
     folder = place.parent if place.name == "study.yaml" else place
     is_study = (folder / "study.yaml").is_file()
     if not is_recording and not archive_folder(folder).is_dir():
         raise BatterylabError(f"{place}: there is no such recording, archive or study")
-    curves = from_file(half_cells) if half_cells else None
-    job = prepare(model, settings, curves, folder / "results" if is_study else None,
-                  protocol)
+    job = prepare(model, settings, _curves(model, half_cells),
+                  folder / "results" if is_study else None, protocol)  # fmt: skip
     if plot_folder is not None:
         job.cache = None  # a kept fit has no curve
     if is_recording:
+        from batterylab.cli.fitcheck import recording_at
         from batterylab.fit.models import fit_one
 
-        recording = _recording(place)
+        recording = recording_at(place)
         return job, [fit_one(recording, job.settings, job.half_cells, job.tables)]
     with Bar(f"Fitting {model}") as bar:
         workers = 1 if plot_folder is not None else processors()  # curves stay in their process
@@ -197,34 +203,29 @@ def _refuse_several(places: Sequence[Path]) -> None:
         )
 
 
+def _curves(model: str, half_cells: Path | None) -> "HalfCells | None":
+    from batterylab.errors import BatterylabError
+    from batterylab.fit.halfcells import from_file
+
+    if half_cells is not None and model != "ocv":
+        raise BatterylabError("--half-cells belongs to --model ocv", hint="leave it out")
+    return from_file(half_cells) if half_cells else None
+
+
 def _joint(
-    places: Sequence[Path], model: str, settings: dict[str, object], check: bool
+    places: Sequence[Path], model: str, settings: dict[str, object], half_cells: Path | None
 ) -> tuple["Job", list["Fit"]]:
+    from batterylab.cli.fitcheck import recording_at
     from batterylab.errors import BatterylabError
     from batterylab.fit.joint import fit_joint
-    from batterylab.fit.spm import SpmSettings
     from batterylab.fit.store import prepare
 
     missing = next((place for place in places if not place.is_file()), None)
     if missing is not None:
         raise BatterylabError(f"{missing}: there is no such recording")
-    if check:
-        raise BatterylabError("--check compares one recording with PyBaMM",
-                              hint="leave --check or --joint out")  # fmt: skip
-    job = prepare(model, settings)
-    if not isinstance(job.settings, SpmSettings):
-        raise BatterylabError("several recordings in one fit: only with spm and spme")
-    return job, [fit_joint([_recording(place) for place in places], job.settings)]
-
-
-def _recording(place: Path) -> "Recording":
-    """Read an archived recording, or another file as an import would."""
-    from batterylab.archive import read
-    from batterylab.importers.build import Stated, recording_of
-
-    with place.open("rb") as stream:
-        is_ours = stream.read(8) == b"\x89HDF\r\n\x1a\n"
-    return read(place) if is_ours else recording_of(place, Stated(serial=place.stem))
+    job = prepare(model, settings, _curves(model, half_cells))
+    recordings = [recording_at(place) for place in places]
+    return job, [fit_joint(recordings, job.settings, half_cells=job.half_cells)]
 
 
 def _one_by_one(fits: Sequence["Fit"]) -> list[str]:
@@ -239,14 +240,26 @@ def _one_by_one(fits: Sequence["Fit"]) -> list[str]:
         if not made.converged:
             lines.append(f"  did not converge: {made.reason}")
             continue
+        if made.doubtful:
+            lines.append(f"  doubtful: {made.doubtful}")
         for name, value in made.values.items():
             shown = with_uncertainty(value, made.standard_errors[name])
             mark = "  on a bound" if name in made.at_bound else ""
-            lines.append(f"  {name:<24} {shown}{mark}")
+            lines.append(f"  {name:<24} {shown}{mark}{_profile_text(made, name)}")
         lines.append(f"  condition number         {made.condition_number:.3g}")
         lines += [f"  cannot tell apart: {', '.join(group)}" for group in made.cannot_tell_apart]
         lines += [f"  note: {note}" for note in made.notes]
     return lines
+
+
+def _profile_text(made: "Fit", name: str) -> str:
+    """Return the interval of a value by profile likelihood; an open end says so."""
+    from math import isfinite
+
+    if name not in made.profile:
+        return ""
+    low, high = (f"{end:.6g}" if isfinite(end) else "open" for end in made.profile[name])
+    return f"  95 % profile {low} to {high}"
 
 
 def _summary(fits: Sequence["Fit"]) -> list[str]:
@@ -266,6 +279,9 @@ def _summary(fits: Sequence["Fit"]) -> list[str]:
             f"{name:<24}{len(values):>6}{np.mean(values):>12.6g}{spread:>12}{typical:>26}"
         )
     middle = sorted(done, key=lambda made: np.nanmax([made.residual_mV, made.residual_percent]))
+    doubtful = sum(bool(made.doubtful) for made in done)
+    if doubtful:
+        lines.append(f"{doubtful} of {len(done)} are doubtful and count in these figures")
     lines.append(f"residual {middle[len(done) // 2].residual_text} (median)")
     return lines
 
@@ -279,12 +295,15 @@ def _say_what_went_wrong(fits: Sequence["Fit"], check: bool) -> None:
               if not made.converged]  # fmt: skip
     bound = [f"{made.serial} ({made.seal[:8]}): {', '.join(made.at_bound)}" for made in fits
              if made.converged and made.at_bound]  # fmt: skip
-    for title, lines in (("did not converge", failed), ("on a bound", bound)):
+    doubts = [f"{made.serial} ({made.seal[:8]}): {made.doubtful}" for made in fits if made.doubtful]
+    titled = (("did not converge", failed), ("doubtful", doubts), ("on a bound", bound))
+    for title, lines in titled:
         for line in lines[:10]:
             click.echo(f"{title}: {line}", err=True)
         if len(lines) > 10:
             click.echo(f"{title}: {len(lines) - 10} more", err=True)
-    if check and (failed or bound or not fits):
+    if check and (failed or doubts or bound or not fits):
         raise NotMetError(
-            f"{len(failed)} of {len(fits)} fits did not converge, {len(bound)} ended on a bound"
+            f"{len(failed)} of {len(fits)} fits did not converge, {len(doubts)} are doubtful, "
+            f"{len(bound)} ended on a bound"
         )

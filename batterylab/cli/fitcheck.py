@@ -13,26 +13,36 @@ MOST_CHECKS = 3
 PARTICLE_MODELS = ("spm", "spme", "dfn")
 
 
-def reader_of(place: Path) -> Callable[["Fit"], "Recording"]:
-    """Return a function that reads the recording of a fit, from a file, archive or study."""
+def recording_at(place: Path) -> "Recording":
+    """Read an archived recording, or another file as an import would."""
+    from batterylab.archive import read
+    from batterylab.importers.build import Stated, recording_of
+
+    with place.open("rb") as stream:
+        is_ours = stream.read(8) == b"\x89HDF\r\n\x1a\n"
+    return read(place) if is_ours else recording_of(place, Stated(serial=place.stem))
+
+
+def reader_of(places: Sequence[Path]) -> Callable[["Fit"], "list[Recording]"]:
+    """Return a function that reads the recordings of a fit, from files, an archive or a study."""
     from batterylab.archive import find, read
     from batterylab.cli.archive import archive_folder
     from batterylab.errors import BatterylabError
 
-    if place.is_file() and place.name != "study.yaml":
-        return lambda _: read(place)
-    folder = place.parent if place.name == "study.yaml" else place
+    if places[0].is_file() and places[0].name != "study.yaml":
+        return lambda _: [recording_at(place) for place in places]
+    folder = places[0].parent if places[0].name == "study.yaml" else places[0]
     paths = {entry.seal: entry.path for entry in find(archive_folder(folder))}
 
-    def by_seal(fit: "Fit") -> "Recording":
+    def by_seal(fit: "Fit") -> "list[Recording]":
         if fit.seal not in paths:
             raise BatterylabError(f"the archive holds no recording with seal {fit.seal[:8]}")
-        return read(paths[fit.seal])
+        return [read(paths[fit.seal])]
 
     return by_seal
 
 
-def compare(place: Path, fits: Sequence["Fit"]) -> list[dict[str, Any]]:
+def compare(places: Sequence[Path], fits: Sequence["Fit"]) -> list[dict[str, Any]]:
     """Simulate some single-particle fits again in PyBaMM; return the differences in mV."""
     from batterylab.cli.features import Bar
     from batterylab.fit.spmexport import check
@@ -40,17 +50,17 @@ def compare(place: Path, fits: Sequence["Fit"]) -> list[dict[str, Any]]:
     done = [fit for fit in fits if fit.converged and fit.model in PARTICLE_MODELS]
     if not done:
         return []
-    reader, found = reader_of(place), []
-    places = {round(i * (len(done) - 1) / max(MOST_CHECKS - 1, 1)) for i in range(MOST_CHECKS)}
+    reader, found = reader_of(places), []
+    numbers = {round(i * (len(done) - 1) / max(MOST_CHECKS - 1, 1)) for i in range(MOST_CHECKS)}
     with Bar("Simulating in PyBaMM") as bar:
-        for number, chosen in enumerate(sorted(places), 1):
+        for number, chosen in enumerate(sorted(numbers), 1):
             fit = done[chosen]
             made = check(fit, reader(fit))
             found.append({
                 "serial": fit.serial, "seal": fit.seal, "largest_mV": made.largest_mV,
                 "rms_mV": made.rms_mV, "rows": made.rows, "met": made.is_met,
             })  # fmt: skip
-            bar.update(number, len(places))
+            bar.update(number, len(numbers))
     return found
 
 

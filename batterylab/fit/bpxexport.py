@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from batterylab.errors import BatterylabError
 from batterylab.fit.celltables import CellTables, cell_tables
 from batterylab.fit.result import Fit
-from batterylab.fit.spmcell import FARADAY_C_mol
 from batterylab.fit.spmexport import KINDS, cell_of, names_of
+from batterylab.fit.spmmesh import FARADAY_C_mol
 
 Array = NDArray[np.floating[Any]]
 

@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 
 from batterylab._kernels import _dfn
 from batterylab.errors import BatterylabError
-from batterylab.fit.assemble import assemble
+from batterylab.fit.assemble import assemble, with_profile
 from batterylab.fit.celltables import tables_of
 from batterylab.fit.dfncell import NAMES, DfnCell, indices_of
+from batterylab.fit.loss import SQUARES, Loss
 from batterylab.fit.result import Curve, Fit
+from batterylab.fit.settings import FitSettings
 from batterylab.fit.solve import MOST_STEPS, TOLERANCE, Solution, solve
-from batterylab.fit.spm import USUAL, DOUBT_mV, SpmSettings, bounds_of, derived
+from batterylab.fit.spm import USUAL, DOUBT_mV, SpmSettings, bounds_of, derived, shown_of
 from batterylab.fit.spmstart import starts_of
 from batterylab.fit.spmwindow import SpmWindow, spm_window
 from batterylab.fit.statistics import judge
@@ -37,6 +39,7 @@ class DfnSettings(SpmSettings):
     """How a `dfn` is fitted; see `SpmSettings`. Names as in `batterylab.fit.dfncell`."""
 
     def __post_init__(self) -> None:
+        FitSettings.__post_init__(self)
         if self.points < 10:
             raise BatterylabError("points must be at least 10")
         indices_of(self.names)
@@ -55,6 +58,7 @@ def solve_dfn(
     most_steps: int = MOST_STEPS,
     tolerance: float = TOLERANCE,
     start: Array | None = None,
+    loss: Loss = SQUARES,
 ) -> tuple[Solution, Array]:
     """Fit to a window; return the solution and all parameters at it.
 
@@ -81,20 +85,18 @@ def solve_dfn(
     lower, upper = bounds_of(base, names, amps, NAMES)
     data, flags = window.history.data, window.history.flags
 
-    def kernel(*work: Any) -> tuple[int, int, float]:
-        begin, low, high, found, residual, trial, jacobian, steps, small = work
-        return _dfn.fit(
-            cell.kernel, data, flags, base, index, begin, low, high, found, residual, trial,
-            jacobian, steps, small, _dfn.Steps(data.shape[1]),
-        )  # fmt: skip
+    def kernel(*work: Any) -> _dfn.Fit:
+        steps = _dfn.Steps(data.shape[1])
+        return _dfn.Fit(cell.kernel, data, flags, base, index, steps, *work)
 
     starts = np.array([whole[index] for whole in wholes])
     solution = solve(
         kernel, int(window.history.observed.sum()), np.clip(starts, lower, upper), lower, upper,
-        most_steps=most_steps, tolerance=tolerance,
+        most_steps=most_steps, tolerance=tolerance, loss=loss,
     )  # fmt: skip
-    base[index] = solution.parameters
-    return solution, base
+    whole = base.copy()
+    whole[index] = solution.parameters
+    return solution, whole
 
 
 def _wholes(cell: DfnCell, window: SpmWindow) -> list[Array]:
@@ -129,7 +131,7 @@ def fit_dfn(recording: Recording, settings: DfnSettings, cache: Path | None = No
     cell = cell_for(settings, window, cache)
     solution, whole = solve_dfn(
         cell, window, settings.names_for(cell, window), most_steps=settings.most_steps,
-        tolerance=settings.tolerance,
+        tolerance=settings.tolerance, loss=settings.chosen_loss,
     )  # fmt: skip
     return fit_of(recording, settings, window, cell, solution, whole)
 
@@ -140,7 +142,7 @@ def fit_of(
 ) -> Fit:  # fmt: skip
     """Put a solution and its judgement together."""
     names = settings.names_for(cell, window)
-    judgement = judge(solution.residual_V, solution.jacobian, ~solution.at_bound)
+    judgement = judge(solution.noise_V, solution.jacobian, ~solution.at_bound)
     values, errors = derived(cell, names, solution, judgement, whole)
     for side in ("negative", "positive"):
         name, short = f"log_{side}_conductivity", f"{side}_solid_conductivity_factor"
@@ -162,6 +164,10 @@ def fit_of(
         settings.model, recording, window.first_step, names, solution, judgement, values, errors,
         used, curve, DOUBT_mV,
     )  # fmt: skip
+    if settings.profile:
+        shown = {name.replace("conductivity_factor", "solid_conductivity_factor"): rule
+                 for name, rule in shown_of(names, cell).items()}  # fmt: skip
+        made = with_profile(made, solution, judgement, shown)
     return replace(made, notes=(*made.notes, *window.notes))
 
 

@@ -24,7 +24,8 @@ from batterylab.errors import BatterylabError
 from batterylab.fit import spmcell
 from batterylab.fit.celltables import CellTables
 from batterylab.fit.solve import checked
-from batterylab.fit.spmcell import History, shells, sphere_exponentials
+from batterylab.fit.spmcell import History
+from batterylab.fit.spmmesh import FARADAY_C_mol, shells, sphere_exponentials
 
 Array = NDArray[np.float64]
 
@@ -117,7 +118,7 @@ def _with_integral(table: Array) -> Array:
 def _numbers(t: CellTables) -> Array:
     """Return the kernel's constants, in its order."""
     n = t.numbers
-    rates = [10800.0 / (n[f"radius_{e}_m"] * n[f"largest_{e}_mol_m3"] * spmcell.FARADAY_C_mol)
+    rates = [10800.0 / (n[f"radius_{e}_m"] * n[f"largest_{e}_mol_m3"] * FARADAY_C_mol)
              for e in "np"]  # fmt: skip
     return np.array([
         *rates, *t.exchange_activation_K, *t.exchange_power, *t.diffusion_activation_K,

@@ -7,7 +7,9 @@ are complex and weighted.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batterylab.errors import BatterylabError
-from batterylab.fit.assemble import assemble
+from batterylab.fit.assemble import assemble, doubt_of, with_profile
 from batterylab.fit.celltables import tables_of
 from batterylab.fit.impedancecheck import kramers_kronig
 from batterylab.fit.impedancecircuit import (
@@ -34,11 +36,13 @@ from batterylab.fit.impedancespme import (
     EIS_NAMES,
     EisCell,
     cell_impedance,
+    complex_of,
     eis_indices,
     spme_impedance,
 )
 from batterylab.fit.result import Fit, SpectrumCurve
-from batterylab.fit.solve import MOST_STEPS, TOLERANCE, Solution
+from batterylab.fit.settings import FitSettings
+from batterylab.fit.solve import Solution
 from batterylab.fit.statistics import Judgement, judge
 from batterylab.fit.window import NotSuitedError
 from batterylab.recording import Recording
@@ -62,8 +66,8 @@ USUAL = ("log_negative_time", "log_positive_time", "log_negative_rate", "log_pos
 
 
 @dataclass(frozen=True)
-class ImpedanceSettings:
-    """How an `impedance` is fitted.
+class ImpedanceSettings(FitSettings):
+    """How an `impedance` is fitted; see `FitSettings` for the rest.
 
     Attributes
     ----------
@@ -83,8 +87,6 @@ class ImpedanceSettings:
         resistance and inductance.
     soc_percent : float
         State of charge, for ``spme`` and ``spm``.
-    most_steps, tolerance
-        Of the optimiser.
     """
 
     circuit: str = "L0-R0-p(R1,CPE1)-W1"
@@ -94,10 +96,9 @@ class ImpedanceSettings:
     parameter_set: str = "Chen2020"
     free: str = ""
     soc_percent: float = 50.0
-    most_steps: int = MOST_STEPS
-    tolerance: float = TOLERANCE
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.weighting not in WEIGHTINGS:
             raise BatterylabError(
                 f"unknown weighting {self.weighting!r}", hint=" or ".join(WEIGHTINGS)
@@ -248,14 +249,21 @@ def _fit_circuit(
 ) -> Fit:
     circuit = parse_circuit(settings.circuit)
     solution = solve_circuit_impedance(
-        circuit, spectrum, most_steps=settings.most_steps, tolerance=settings.tolerance
-    )
-    judgement = judge(solution.residual_V, solution.jacobian, ~solution.at_bound)
+        circuit, spectrum, most_steps=settings.most_steps, tolerance=settings.tolerance,
+        loss=settings.chosen_loss,
+    )  # fmt: skip
+    judgement = judge(solution.noise_V, solution.jacobian, ~solution.at_bound)
     values, errors = _circuit_values(circuit, solution, judgement)
     used = {k: v for k, v in asdict(settings).items()
             if k not in ("parameter_set", "free", "soc_percent")}  # fmt: skip
-    return _assembled(recording, step, circuit.names, solution, judgement, values, errors, used,
+    made = _assembled(recording, step, circuit.names, solution, judgement, values, errors, used,
                       spectrum)  # fmt: skip
+    if not settings.profile:
+        return made
+    return with_profile(made, solution, judgement, {
+        name: (i, math.exp if circuit.is_logarithm[i] else float)
+        for i, name in enumerate(circuit.names)
+    })  # fmt: skip
 
 
 def _circuit_values(
@@ -280,9 +288,9 @@ def _fit_model(
     base = cell.at(settings.soc_percent / 100.0)
     solution, whole = solve_spme_impedance(
         cell, spectrum, base, settings.names,
-        most_steps=settings.most_steps, tolerance=settings.tolerance,
+        most_steps=settings.most_steps, tolerance=settings.tolerance, loss=settings.chosen_loss,
     )  # fmt: skip
-    judgement = judge(solution.residual_V, solution.jacobian, ~solution.at_bound)
+    judgement = judge(solution.noise_V, solution.jacobian, ~solution.at_bound)
     values, errors = _model_values(cell, base, settings.names, solution, judgement)
     used: dict[str, Any] = {
         **asdict(settings), "free": "+".join(settings.names), "area_factor": factor,
@@ -291,6 +299,10 @@ def _fit_model(
     }  # fmt: skip
     made = _assembled(recording, step, settings.names, solution, judgement, values, errors, used,
                       spectrum)  # fmt: skip
+    if settings.profile:
+        made = with_profile(made, solution, judgement, {
+            name: (i, rule) for i, (name, rule) in enumerate(map(_rule, settings.names))
+        })  # fmt: skip
     if degrees is not None:
         return made
     note = f"no temperature was measured: {ROOM_degC:g} degC is assumed"
@@ -305,22 +317,25 @@ def _model_values(
     errors: dict[str, float] = {}
     for i, name in enumerate(names):
         p, error = float(solution.parameters[i]), float(judgement.standard_errors[i])
-        shown, value, slope = name, p, 1.0
-        if name in ("log_negative_time", "log_positive_time"):
-            shown = f"{name[4:12]}_diffusion_time_s"
-            value = slope = math.exp(p)
-        elif name.endswith("_capacitance"):
-            shown = f"{name[4:]}_F"
-            value = slope = math.exp(p)
-        elif name.startswith("log_"):
-            shown = f"{name[4:].replace('_rate', '_exchange')}_factor"
-            value = slope = math.exp(p)
-        elif name == "contact_ohm":
-            shown, value, slope = "contact_mOhm", 1e3 * p, 1e3
-        elif name == "inductance_H":
-            shown, value, slope = "inductance_nH", 1e9 * p, 1e9
-        values[shown], errors[shown] = value, abs(slope) * error
+        shown, rule = _rule(name)
+        values[shown] = rule(p)
+        errors[shown] = (rule(p) if rule is math.exp else rule(1.0)) * error
     return values, errors
+
+
+def _rule(name: str) -> tuple[str, Callable[[float], float]]:
+    """Return the name and the value that a model's parameter is reported as."""
+    if name in ("log_negative_time", "log_positive_time"):
+        return f"{name[4:12]}_diffusion_time_s", math.exp
+    if name.endswith("_capacitance"):
+        return f"{name[4:]}_F", math.exp
+    if name.startswith("log_"):
+        return f"{name[4:].replace('_rate', '_exchange')}_factor", math.exp
+    if name == "contact_ohm":
+        return "contact_mOhm", partial(float.__mul__, 1e3)
+    if name == "inductance_H":
+        return "inductance_nH", partial(float.__mul__, 1e9)
+    return name, float
 
 
 def _assembled(
@@ -331,15 +346,12 @@ def _assembled(
     """Put the fit together; its residual is a share of the modulus, in percent."""
     count = len(spectrum.frequency_Hz)
     residual = solution.residual_V / np.tile(spectrum.weight, 2)
-    difference = residual[:count] + 1j * residual[count:]
+    difference = complex_of(residual[:count], residual[count:])
     measured = spectrum.complex_ohm
     percent = 100.0 * float(np.sqrt(np.mean(np.abs(difference / measured) ** 2)))
     made = assemble(
         "impedance", recording, step, names, solution, judgement, values, errors, settings,
         SpectrumCurve(spectrum.frequency_Hz, measured, measured + difference), math.inf,
     )  # fmt: skip
-    notes = made.notes
-    if percent > DOUBT_PERCENT:
-        notes = (*notes, f"residuals of {percent:.2g} % of the modulus: the model does not "
-                 "describe the data, and its parameters mean little")  # fmt: skip
-    return replace(made, residual_mV=math.nan, residual_percent=percent, notes=notes)
+    doubt = doubt_of(percent, DOUBT_PERCENT, "% of the modulus") if made.converged else ""
+    return replace(made, residual_mV=math.nan, residual_percent=percent, doubtful=doubt)

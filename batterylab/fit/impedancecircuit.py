@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from batterylab._kernels import _impedance
 from batterylab.errors import BatterylabError
-from batterylab.fit.impedancespme import positive_frequencies
+from batterylab.fit.impedancespme import complex_of, positive_frequencies
 from batterylab.fit.solve import checked
 
 Array = NDArray[np.float64]
@@ -286,4 +286,5 @@ def circuit_impedance(
     parameters = tree.to_kernel(values)
     ohm, slopes = np.empty((2, len(hertz))), np.empty((2 * len(hertz), len(tree.names)))
     _impedance.circuit(tree.kernel, 2.0 * np.pi * hertz, parameters, ohm, slopes)
-    return ohm[0] + 1j * ohm[1], slopes[: len(hertz)] + 1j * slopes[len(hertz) :]
+    return complex_of(*ohm), complex_of(slopes[: len(hertz)], slopes[len(hertz) :])
+

@@ -1,7 +1,7 @@
 """Fit a circuit or the single-particle model to a spectrum: starts, bounds, least squares."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import permutations
 
@@ -17,6 +17,7 @@ from batterylab.fit.impedancespme import (
     eis_indices,
     positive_frequencies,
 )
+from batterylab.fit.loss import SQUARES, Loss
 from batterylab.fit.solve import MOST_STEPS, TOLERANCE, Solution, checked, solve
 
 Array = NDArray[np.float64]
@@ -130,6 +131,7 @@ def solve_circuit_impedance(
     start: ArrayLike | None = None,
     most_steps: int = MOST_STEPS,
     tolerance: float = TOLERANCE,
+    loss: Loss = SQUARES,
 ) -> Solution:
     """Fit a circuit by weighted complex least squares.
 
@@ -164,7 +166,7 @@ def solve_circuit_impedance(
     scale = _Scale(spectrum)
     lower, upper = _bounds(circuit, scale)
     kernel = partial(
-        _impedance.fit_circuit, circuit.kernel, spectrum.omega, spectrum.ohm, spectrum.weight
+        _impedance.CircuitFit, circuit.kernel, spectrum.omega, spectrum.ohm, spectrum.weight
     )
     if start is None:
         starts = _looked(circuit, spectrum, scale, lower, upper)
@@ -172,7 +174,7 @@ def solve_circuit_impedance(
         starts = circuit.to_kernel(start)[None, :]
     solution = solve(
         kernel, rows, np.clip(starts, lower, upper), lower, upper,
-        most_steps=most_steps, tolerance=tolerance,
+        most_steps=most_steps, tolerance=tolerance, loss=loss,
     )  # fmt: skip
     return _ordered(solution, circuit)
 
@@ -284,12 +286,7 @@ def _ordered(solution: Solution, circuit: CircuitText) -> Solution:
     """Return the solution with like siblings by rising time constant."""
     index = np.arange(len(circuit.names))
     _order_below(circuit.root, circuit, solution.parameters, index)
-    return replace(
-        solution,
-        parameters=solution.parameters[index],
-        jacobian=np.ascontiguousarray(solution.jacobian[:, index]),
-        at_bound=solution.at_bound[index],
-    )
+    return solution.reordered(index)
 
 
 def _order_below(
@@ -345,6 +342,7 @@ def solve_spme_impedance(
     starts: ArrayLike | None = None,
     most_steps: int = MOST_STEPS,
     tolerance: float = TOLERANCE,
+    loss: Loss = SQUARES,
 ) -> tuple[Solution, Array]:
     """Fit parameters of the single-particle model; return the solution and all parameters.
 
@@ -373,12 +371,12 @@ def solve_spme_impedance(
                              for n, i in zip(names, free, strict=True)]).T  # fmt: skip
     begin = _spme_starts(whole, names, free) if starts is None else np.asarray(starts, float)
     kernel = partial(
-        _impedance.fit_spme, cell.kernel, spectrum.omega, spectrum.ohm, spectrum.weight, whole,
+        _impedance.SpmeFit, cell.kernel, spectrum.omega, spectrum.ohm, spectrum.weight, whole,
         free,
     )  # fmt: skip
     solution = solve(
         kernel, 2 * len(spectrum.frequency_Hz), np.clip(begin, lower, upper), lower, upper,
-        most_steps=most_steps, tolerance=tolerance,
+        most_steps=most_steps, tolerance=tolerance, loss=loss,
     )  # fmt: skip
     found = whole.copy()
     found[free] = solution.parameters

@@ -39,10 +39,11 @@ from batterylab.errors import BatterylabError
 from batterylab.fit.celltables import CellTables, tables_of
 from batterylab.fit.solve import checked
 from batterylab.fit.spmcell import NAMES, SpmCell
+from batterylab.fit.spmmesh import FARADAY_C_mol
 
 Array = NDArray[np.float64]
 
-FARADAY_C_mol = 96485.33212
+
 GAS_CONSTANT = 8.314462618
 EIS_NAMES = (*NAMES[:11], "log_negative_capacitance", "log_positive_capacitance", "inductance_H")
 #: stoichiometries looked at for the ends of the cell's window
@@ -249,7 +250,14 @@ def cell_impedance(
     slopes = np.empty((2 * len(hertz) if derivatives else 0, len(free)))
     _impedance.spme(cell.kernel, 2.0 * np.pi * hertz, values, free, ohm, slopes)
     half = len(slopes) // 2
-    return ohm[0] + 1j * ohm[1], slopes[:half] + 1j * slopes[half:]
+    return complex_of(*ohm), complex_of(slopes[:half], slopes[half:])
+
+
+def complex_of(real: Array, imaginary: Array) -> NDArray[np.complex128]:
+    """Return complex numbers of two parts, of which one may be infinite."""
+    made = np.empty(real.shape, np.complex128)
+    made.real, made.imag = real, imaginary
+    return made
 
 
 def checked_parameters(parameters: ArrayLike) -> Array:

@@ -67,6 +67,8 @@ def _converted(name: str, value: Any, kind: Any) -> Any:
         kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
     if kind is str:
         return str(value)
+    if kind is bool:
+        return _truth(name, value)
     wanted = "a whole number" if kind is int else "a number"
     try:
         number = float(value)
@@ -75,6 +77,14 @@ def _converted(name: str, value: Any, kind: Any) -> Any:
     if not math.isfinite(number) or (kind is int and number != int(number)):
         raise BatterylabError(f"{name} = {value!r} is not {wanted}")
     return kind(number)
+
+
+def _truth(name: str, value: Any) -> bool:
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    word = str(value).strip().lower()
+    if word not in words:
+        raise BatterylabError(f"{name} = {value!r} is neither true nor false")
+    return words[word]
 
 
 @overload
@@ -124,7 +134,7 @@ def fit(
         Doyle, Fuller and Newman on the same; ``impedance``: a circuit or the single-particle
         model on an impedance spectrum.
     joint : bool
-        Whether several recordings of one cell go into one fit (``spm``, ``spme``); see
+        Whether several recordings of one cell go into one fit (not ``dfn``, ``impedance``); see
         `batterylab.fit.joint`.
     half_cells : HalfCells, optional
         For ``ocv``; else those of the setting `parameter_set`.
@@ -145,10 +155,8 @@ def fit(
     """
     chosen = settings_of(model, settings)
     if joint:
-        if not isinstance(chosen, SpmSettings) or isinstance(recording, Recording):
-            raise BatterylabError("several recordings in one fit: only with spm and spme",
-                                  hint="give a list of recordings of one cell")  # fmt: skip
-        return fit_joint(recording, chosen)
+        several = [recording] if isinstance(recording, Recording) else recording
+        return fit_joint(several, chosen, half_cells=half_cells)
     if isinstance(chosen, OcvSettings) and half_cells is None:
         half_cells = from_parameter_set(chosen.parameter_set)
     if isinstance(recording, Recording):

@@ -100,6 +100,12 @@ class Fit:
         Where the optimiser stopped, converged or not: for diagnosis only.
     curve : Curve, SpectrumCurve or None
         Not kept in files.
+    doubtful : str
+        Why a converged fit is not to be believed, by the rule that the model states; empty if it
+        may be.
+    profile : dict of str to (float, float)
+        Ends of 95 % intervals by profile likelihood, if wanted; NaN where an end is open: the
+        parameter's bound comes before the data object.
     """
 
     model: str
@@ -125,6 +131,8 @@ class Fit:
     last: dict[str, float] = field(default_factory=dict)
     curve: Curve | SpectrumCurve | None = None
     residual_percent: float = math.nan
+    profile: dict[str, tuple[float, float]] = field(default_factory=dict)
+    doubtful: str = ""
 
     @property
     def residual_text(self) -> str:
@@ -143,6 +151,7 @@ class Fit:
             "step": self.step,
             "converged": self.converged,
             "reason": self.reason,
+            "doubtful": self.doubtful,
             "values": _none(self.values),
             "standard_errors": _none(self.standard_errors),
             "parameters": list(self.parameters),
@@ -159,6 +168,7 @@ class Fit:
             "version": self.version,
             "settings": self.settings,
             "last": _none(self.last),
+            "profile": {n: [_finite(end) for end in ends] for n, ends in self.profile.items()},
         }
 
     @classmethod
@@ -177,6 +187,7 @@ class Fit:
             residual_percent=_number(data.get("residual_percent")),
             converged=bool(data["converged"]),
             reason=str(data["reason"]),
+            doubtful=str(data.get("doubtful", "")),
             at_bound=tuple(data["at_bound"]),
             condition_number=_number(data["condition_number"]),
             cannot_tell_apart=tuple(tuple(group) for group in data["cannot_tell_apart"]),
@@ -187,6 +198,8 @@ class Fit:
             version=str(data["version"]),
             settings=dict(data["settings"]),
             last=_nan(data["last"]),
+            profile={str(n): (_number(ends[0]), _number(ends[1]))
+                     for n, ends in data.get("profile", {}).items()},
         )
 
 

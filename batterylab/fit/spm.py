@@ -8,21 +8,24 @@ Technol. 27 (2019) 1862.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batterylab._kernels import _spm
 from batterylab.errors import BatterylabError
-from batterylab.fit.assemble import assemble
+from batterylab.fit.assemble import Shown, assemble, with_profile
 from batterylab.fit.celltables import tables_of
+from batterylab.fit.loss import SQUARES, Loss
 from batterylab.fit.result import Curve, Fit
-from batterylab.fit.solve import MOST_STEPS, TOLERANCE, Solution, solve
-from batterylab.fit.spmcell import NAMES, VOLUMES, SpmCell, Started, indices_of
+from batterylab.fit.settings import FitSettings
+from batterylab.fit.solve import MOST_STEPS, TOLERANCE, Solution, Steps, alone, bounded_fit
+from batterylab.fit.spmcell import NAMES, SpmCell, Started, indices_of
+from batterylab.fit.spmmesh import VOLUMES
 from batterylab.fit.spmstart import LITTLE, moved_share, starts_of
 from batterylab.fit.spmwindow import SpmWindow, spm_window
 from batterylab.fit.statistics import Judgement, judge
@@ -41,11 +44,18 @@ DOUBT_mV = 15.0
 CAPACITIES = (0.5, 2.0)
 LOGARITHMS = {"time": 3.0, "rate": 5.0, "conductivity": 2.0, "diffusivity": 2.0}
 MOST_OHM_V = 0.5
+#: fitted logarithm -> the value that is reported
+FACTORS = {
+    "log_negative_rate": "negative_exchange_factor",
+    "log_positive_rate": "positive_exchange_factor",
+    "log_conductivity": "conductivity_factor",
+    "log_salt_diffusivity": "salt_diffusivity_factor",
+}
 
 
 @dataclass(frozen=True)
-class SpmSettings:
-    """How an `spm` is fitted.
+class SpmSettings(FitSettings):
+    """How an `spm` is fitted; see `FitSettings` for the rest.
 
     Attributes
     ----------
@@ -60,18 +70,15 @@ class SpmSettings:
         Which step; None: see `spm_window`.
     points : int
         Most rows of a step at constant current.
-    most_steps, tolerance
-        Of the optimiser.
     """
 
     parameter_set: str = "Chen2020"
     free: str = ""
     step: int | None = None
     points: int = 150
-    most_steps: int = MOST_STEPS
-    tolerance: float = TOLERANCE
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.points < 10:
             raise BatterylabError("points must be at least 10")
         fitted = [NAMES[i] for i in indices_of(self.names)]
@@ -138,6 +145,7 @@ def solve_spm(
     most_steps: int = MOST_STEPS,
     tolerance: float = TOLERANCE,
     start: Array | None = None,
+    loss: Loss = SQUARES,
 ) -> tuple[Solution, Array]:
     """Fit to a window; return the solution and all parameters at it.
 
@@ -155,6 +163,21 @@ def solve_spm(
     BatterylabError
         If no current flows, or there are too few rows.
     """
+    return alone(spm_steps(cell, window, names, most_steps=most_steps, tolerance=tolerance,
+                           start=start, loss=loss))  # fmt: skip
+
+
+def spm_steps(
+    cell: SpmCell,
+    window: SpmWindow,
+    names: tuple[str, ...] = USUAL,
+    *,
+    most_steps: int = MOST_STEPS,
+    tolerance: float = TOLERANCE,
+    start: Array | None = None,
+    loss: Loss = SQUARES,
+) -> Steps[tuple[Solution, Array]]:
+    """Fit to a window, as steps for `batterylab.fit.solve`; see `solve_spm`."""
     amps = float(np.abs(window.history.data[1]).max())
     if not amps > 0:
         raise BatterylabError("no current flows in the window")
@@ -167,21 +190,15 @@ def solve_spm(
     rows = int(window.history.observed.sum())
     is_known = cell.model == "spme" and "log_salt_diffusivity" not in names
     salt = np.empty((rows if is_known else 0, sum(VOLUMES)))
-
-    def kernel(*work: Any) -> tuple[int, int, float]:
-        data, flags = window.history.data, window.history.flags
-        begin, low, high, found, residual, trial, jacobian, steps, small = work
-        return _spm.fit(
-            cell.kernel, data, flags, base, index, begin, low, high, found, residual, trial,
-            jacobian, steps, small, salt,
-        )  # fmt: skip
-
-    solution = solve(
+    kernel = partial(_spm.Fit, cell.kernel, window.history.data, window.history.flags, base,
+                     index, salt)  # fmt: skip
+    solution = yield from bounded_fit(
         kernel, rows, np.clip(starts, lower, upper), lower, upper,
-        most_steps=most_steps, tolerance=tolerance,
+        most_steps=most_steps, tolerance=tolerance, loss=loss,
     )  # fmt: skip
-    base[index] = solution.parameters
-    return solution, base
+    whole = base.copy()
+    whole[index] = solution.parameters
+    return solution, whole
 
 
 def cell_for(settings: SpmSettings, window: SpmWindow, cache: Path | None = None) -> SpmCell:
@@ -212,11 +229,19 @@ def fit_spm(recording: Recording, settings: SpmSettings, cache: Path | None = No
     NotSuitedError
         If the recording has no discharge or pulse that begins in equilibrium.
     """
+    return alone(spm_fit(recording, settings, cache))
+
+
+def spm_fit(
+    recording: Recording, settings: SpmSettings, cache: Path | None = None
+) -> Steps[Fit]:  # fmt: skip
+    """Fit a single-particle model, as steps for `batterylab.fit.solve`; see `fit_spm`."""
     window = spm_window(recording, settings.step, settings.points)
     cell = cell_for(settings, window, cache)
     names = settings.names_for(cell, window)
-    solution, whole = solve_spm(
+    solution, whole = yield from spm_steps(
         cell, window, names, most_steps=settings.most_steps, tolerance=settings.tolerance,
+        loss=settings.chosen_loss,
     )  # fmt: skip
     return fit_of(recording, settings, window, cell, names, solution, whole)
 
@@ -226,7 +251,7 @@ def fit_of(
     names: tuple[str, ...], solution: Solution, whole: Array,
 ) -> Fit:  # fmt: skip
     """Put a solution and its judgement together."""
-    judgement = judge(solution.residual_V, solution.jacobian, ~solution.at_bound)
+    judgement = judge(solution.noise_V, solution.jacobian, ~solution.at_bound)
     values, errors = derived(cell, names, solution, judgement, whole)
     seen = window.history.observed
     volts = window.history.data[4][seen]
@@ -242,11 +267,37 @@ def fit_of(
         settings.model, recording, window.first_step, names, solution, judgement,
         values, errors, used, curve, DOUBT_mV,
     )  # fmt: skip
+    if settings.profile:
+        made = with_profile(made, solution, judgement, shown_of(names, cell))
     notes = [*made.notes, *window.notes]
     if names == USUAL_FOR_PULSES and not settings.free.strip():
         notes.append(f"{100 * moved_share(cell, window):.1f} % of the capacity moved: both "
                      "capacities and x_start are held at the parameter set's")  # fmt: skip
     return replace(made, notes=tuple(notes))
+
+
+def shown_of(names: tuple[str, ...], cell: Started) -> Shown:
+    """Return which values follow from one fitted parameter, and how."""
+    radii = {e: cell.tables.numbers[f"radius_{e[0]}_m"] for e in ("negative", "positive")}
+    shown: dict[str, tuple[int, Callable[[float], float]]] = {}
+    for place, name in enumerate(names):
+        if name.endswith("_time"):
+            side = name[4:12]
+            shown[f"{side}_diffusion_time_s"] = (place, math.exp)
+            shown[f"{side}_diffusivity_m2_s"] = (
+                place, partial(_diffusivity, radii[side])
+            )  # fmt: skip
+        elif name == "contact_ohm":
+            shown["contact_mOhm"] = (place, partial(float.__mul__, 1e3))
+        elif name.startswith("log_"):
+            shown[FACTORS.get(name, f"{name[4:]}_factor")] = (place, math.exp)
+        else:
+            shown[name] = (place, float)
+    return shown
+
+
+def _diffusivity(radius_m: float, log_time: float) -> float:
+    return radius_m**2 * math.exp(-log_time)
 
 
 def derived(
@@ -271,10 +322,7 @@ def derived(
         "positive_diffusivity_m2_s": (d_p, {"log_positive_time": -d_p}),
         "contact_mOhm": (1e3 * p["contact_ohm"], {"contact_ohm": 1e3}),
     }  # fmt: skip
-    for name, short in (("log_negative_rate", "negative_exchange_factor"),
-                        ("log_positive_rate", "positive_exchange_factor"),
-                        ("log_conductivity", "conductivity_factor"),
-                        ("log_salt_diffusivity", "salt_diffusivity_factor")):  # fmt: skip
+    for name, short in FACTORS.items():
         if name in names:
             factor = math.exp(p[name])
             table[short] = (factor, {name: factor})

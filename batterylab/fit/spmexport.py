@@ -1,6 +1,6 @@
 """A fit of `spm`, `spme` or `dfn` as PyBaMM's parameters, and its check against PyBaMM itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -14,8 +14,8 @@ from batterylab.fit.celltables import CellTables, cell_tables
 from batterylab.fit.dfncell import NAMES as DFN_NAMES
 from batterylab.fit.dfncell import DfnCell, dfn_voltage
 from batterylab.fit.result import Fit
-from batterylab.fit.spmcell import NAMES, History, SpmCell, history_of, spm_voltage
-from batterylab.fit.spmwindow import spm_window
+from batterylab.fit.spmcell import NAMES, SHIFTS, History, SpmCell, history_of, spm_voltage
+from batterylab.fit.spmwindow import joined, spm_window
 from batterylab.recording import Recording
 
 Array = NDArray[np.float64]
@@ -172,10 +172,13 @@ class Check:
         return self.largest_mV <= BAR_mV
 
 
-def check(fit: Fit, recording: Recording, points: tuple[int, int] = POINTS) -> Check:
+def check(
+    fit: Fit, recording: Recording | Sequence[Recording], points: tuple[int, int] = POINTS
+) -> Check:
     """Compare the kernel with PyBaMM on a refined mesh, at a fit, over the rows it was fitted to.
 
-    Both run at the fit's temperature, with the mean current between two rows.
+    Both run at the fit's temperature, with the mean current between two rows. A joint fit takes
+    its recordings in their order.
 
     Raises
     ------
@@ -185,14 +188,17 @@ def check(fit: Fit, recording: Recording, points: tuple[int, int] = POINTS) -> C
     from batterylab.pybamm_border import reference_voltage
 
     values = parameter_values(fit)
-    window = spm_window(recording, fit.settings["step"], fit.settings["points"])
+    several = [recording] if isinstance(recording, Recording) else recording
+    history = joined([spm_window(one, fit.settings["step"], fit.settings["points"])
+                      for one in several]).history  # fmt: skip
     kelvin = float(fit.settings["temperature_degC"]) + 273.15
     cell = cell_of(fit, cell_tables(str(fit.settings["parameter_set"]), kelvin))
     names = names_of(fit.model)
     whole = np.array([float(fit.settings["all_parameters"][name]) for name in names])
     differences = []
-    for part in _parts(window.history, float(fit.settings["temperature_degC"])):
-        time_s, amps, start_Ah, history = part
+    shifts = np.array([0.0, *whole[[names.index(s) for s in SHIFTS if s in names]]])
+    for part in _parts(history, float(fit.settings["temperature_degC"]), shifts):
+        time_s, amps, start_Ah, own = part
         here = whole.copy()
         here[2] += start_Ah / whole[0]
         here[3] -= start_Ah / whole[1]
@@ -203,13 +209,14 @@ def check(fit: Fit, recording: Recording, points: tuple[int, int] = POINTS) -> C
             "Initial concentration in positive electrode [mol.m-3]":
                 here[3] * largest["largest_p_mol_m3"],
         })  # fmt: skip
-        ours = (dfn_voltage(cell, history, here).voltage_V if isinstance(cell, DfnCell)
-                else spm_voltage(cell, history, here).voltage_V)  # fmt: skip
+        ours = (dfn_voltage(cell, own, here).voltage_V if isinstance(cell, DfnCell)
+                else spm_voltage(cell, own, here).voltage_V)  # fmt: skip
         theirs = reference_voltage(
             values, time_s, amps, model=fit.model, points=points,
             temperature_degC=float(fit.settings["temperature_degC"]),
         )  # fmt: skip
-        differences.append((ours - theirs[history.observed])[np.isfinite(theirs[history.observed])])
+        seen = theirs[own.observed]
+        differences.append((ours - seen)[np.isfinite(seen)])
     difference = 1e3 * np.concatenate(differences)
     if not len(difference):
         raise BatterylabError(f"PyBaMM gives no voltage at the fit of {fit.serial}")
@@ -218,9 +225,12 @@ def check(fit: Fit, recording: Recording, points: tuple[int, int] = POINTS) -> C
 
 
 def _parts(
-    history: History, temperature_degC: float
+    history: History, temperature_degC: float, shifts_Ah: Array
 ) -> list[tuple[Array, Array, float, History]]:
-    """Return each relaxed beginning's rows, with the mean current between rows."""
+    """Return each relaxed beginning's rows, with the mean current between rows.
+
+    The charge at the beginning is the counter's, and what is added to it in that recording.
+    """
     firsts = [*np.flatnonzero(history.flags & 2), history.data.shape[1]]
     parts = []
     for first, end in pairwise(firsts):
@@ -235,5 +245,6 @@ def _parts(
         if not seen.any():
             continue
         made = history_of(time_s, amps, temperature_degC=temperature_degC, observed=seen)
-        parts.append((time_s, amps, float(charge_Ah[0]), made))
+        start_Ah = float(charge_Ah[0] + shifts_Ah[history.parts[first]])
+        parts.append((time_s, amps, start_Ah, made))
     return parts

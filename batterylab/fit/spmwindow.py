@@ -1,14 +1,16 @@
 """Which rows of a recording a single-particle model is fitted to, and its history of current."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batterylab.errors import BatterylabError
 from batterylab.features.ledger import Ledger
-from batterylab.fit.spmcell import History, history_of
+from batterylab.fit.spmcell import SHIFTS, History, history_of
 from batterylab.fit.window import NotSuitedError
 from batterylab.recording import Recording, StepRow
 
@@ -21,6 +23,8 @@ STEADY = 0.02
 #: voltage that rows between two kept ones may move
 MOVES_V = 0.005
 ROOM_degC = 25.0
+#: time between two recordings; the cell rests, so that it does not matter
+BETWEEN_s = 1.0
 
 
 @dataclass(frozen=True)
@@ -221,3 +225,29 @@ def _temperature(ledger: Ledger, own: NDArray[np.intp]) -> tuple[Array, tuple[st
             f"no temperature was measured in every row: {ROOM_degC:g} degC is assumed",
         )
     return degrees, ()
+
+
+def joined(windows: Sequence[SpmWindow]) -> SpmWindow:
+    """Return the rows of several recordings as one window.
+
+    Raises
+    ------
+    BatterylabError
+        If there is no window, or more than eight.
+    """
+    if not 1 <= len(windows) <= len(SHIFTS) + 1:
+        raise BatterylabError(f"{len(windows)} recordings in one fit",
+                              hint=f"at most {len(SHIFTS) + 1}")  # fmt: skip
+    parts = [window.history.data.copy() for window in windows]
+    for before, part in pairwise(parts):
+        part[0] += before[0, -1] - part[0, 0] + BETWEEN_s
+    flags = [window.history.flags + np.uint8(16 * k) for k, window in enumerate(windows)]
+    for own in flags:
+        own[0] |= 2  # each begins in equilibrium
+    history = History(np.ascontiguousarray(np.hstack(parts)), np.concatenate(flags))
+    sizes = [window.nominal_Ah for window in windows if math.isfinite(window.nominal_Ah)]
+    return replace(
+        windows[0], history=history, nominal_Ah=sizes[0] if sizes else math.nan,
+        temperature_degC=float(np.median(history.data[3])) - 273.15,
+        notes=tuple(dict.fromkeys(note for window in windows for note in window.notes)),
+    )  # fmt: skip

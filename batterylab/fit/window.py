@@ -23,6 +23,8 @@ MOST_OF_CELL = 0.5
 SWITCH, LATE, EARLY, LEAST_MOVE_V = 0.2, 0.1, 0.8, 0.005
 #: fewest rows of rest after a pulse that make a relaxation
 LEAST_REST_ROWS = 3
+#: rows at its end over which the temperature before a pulse is averaged
+RESTED_ROWS = 10
 
 
 class NotSuitedError(BatterylabError):
@@ -68,6 +70,9 @@ class PulseWindow:
         Since the first row.
     voltage_V : ndarray, shape (n,)
         As measured; NaN in rows that only carry the current.
+    temperature_degC : ndarray, shape (n,)
+        As measured, or that of the row before; NaN if there is none. In the first row the mean of
+        the last rows of the rest.
     observed : ndarray of bool, shape (n,)
         Which rows were measured.
     soc_percent : float
@@ -81,6 +86,7 @@ class PulseWindow:
     current_A: Array
     charge_Ah: Array
     voltage_V: Array
+    temperature_degC: Array
     observed: NDArray[np.bool_]
     soc_percent: float
     notes: tuple[str, ...] = ()
@@ -267,10 +273,22 @@ def _window(
         current_A=current_A,
         charge_Ah=np.cumsum(moved) / 3600.0,
         voltage_V=np.where(observed & ~left_out, ledger.voltage_V[rows], math.nan),
+        temperature_degC=_degrees(ledger.recording, rows[carrier], pulse.rest),
         observed=observed & ~left_out,
         soc_percent=pulse.soc_percent,
         notes=notes,
     )
+
+
+def _degrees(recording: Recording, rows: NDArray[np.intp], rest: StepRow) -> Array:
+    """Return the temperature of rows; in the first that of the rest's last rows, averaged."""
+    column = recording.columns.get("temperature_degC")
+    if column is None:
+        return np.full(len(rows), math.nan)
+    degrees = np.asarray(column, float)[rows]
+    begin = max(rest.first_row, rest.last_row + 1 - RESTED_ROWS)
+    degrees[0] = float(np.mean(column[begin : rest.last_row + 1]))
+    return degrees
 
 
 def _find_pulse(ledger: Ledger, step: int | None) -> Pulse:

@@ -196,7 +196,7 @@ def consistency(
     """
     by_model: dict[str, dict[str, Fit]] = {}
     for fit in fits:
-        if fit.get("converged") is not False:
+        if fit.get("converged") is not False and not fit.get("doubtful"):
             by_model.setdefault(str(fit.get("model")), {})[str(fit.get("serial"))] = fit
     if not by_model:
         return None

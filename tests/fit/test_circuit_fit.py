@@ -19,7 +19,8 @@ from batterylab.errors import BatterylabError
 from batterylab.features.ledger import Ledger
 from batterylab.features.resistance import pulses_of
 from batterylab.fit import NotSuitedError, fit
-from batterylab.fit.circuit import circuit_voltage, inputs_of, names_of, solve_circuit
+from batterylab.fit.circuit import names_of
+from batterylab.fit.circuitsolve import circuit_voltage, inputs_of, lag_bounds, solve_circuit
 from batterylab.fit.solve import solve
 from batterylab.fit.statistics import correlation_time, judge
 from batterylab.fit.window import pulse_window, torn_rows
@@ -229,8 +230,7 @@ def test_the_projected_optimum_is_that_of_the_bounded_optimiser():
     volts = circuit_voltage(inputs, TRUTH)[0] + np.random.default_rng(4).normal(0, 1e-3, 941)
     projected = solve_circuit(inputs, volts)
     assert projected.steps < 12
-    kernel = partial(_circuit.fit, inputs.time_s, inputs.current_A, inputs.charge, volts,
-                     inputs.observed, inputs.order, inputs.pairs)  # fmt: skip
+    kernel = partial(_circuit.Fit, inputs.kernel, volts)
     wide = np.array([9.0, 9.0, 1.0, 1.0, 8.0, 1.0, 8.0])
     other = solve(kernel, 941, TRUTH[None, :], np.where(wide < 9, 0.0, -9.0), wide)
     cost = [s.residual_V @ s.residual_V for s in (projected, other)]
@@ -257,6 +257,14 @@ def test_no_window_crashes_or_hangs(gaps, amps, order, pairs, volt):
         return
     assert found.parameters.shape == (inputs.count,)
     assert not found.converged or np.isfinite(found.parameters).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_rows_a_moment_apart_do_not_divide_by_zero():
+    inputs = inputs_of([0.0, 0.0, 5e-324, 1.0, 2.0], [0.0, 1, 1, 1, 0], np.zeros(5), pairs=0)
+    assert np.isfinite(lag_bounds(inputs)).all()
+    with pytest.raises(BatterylabError, match="no length in time"):
+        lag_bounds(inputs_of([0.0, 0.0], [1.0, 1.0], [0.0, 1.0]))
 
 
 def test_rows_whose_current_and_voltage_are_not_of_one_instant_are_found():

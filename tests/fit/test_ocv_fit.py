@@ -16,7 +16,7 @@ from batterylab._kernels import _ocv
 from batterylab.errors import BatterylabError
 from batterylab.fit import NotSuitedError, fit
 from batterylab.fit.halfcells import averaged, from_file, from_parameter_set
-from batterylab.fit.ocv import ocv_voltage, solve_ocv
+from batterylab.fit.ocvsolve import ocv_voltage, parts_of, solve_ocv, tables_of
 from batterylab.fit.solve import solve
 from batterylab.fit.statistics import judge
 from batterylab.fit.window import slow_step, thinned
@@ -343,8 +343,7 @@ def test_real_curves_have_one_optimum(shared_data, tmp_path):
         np.ascontiguousarray(a[rows]) for a in (slow.fraction, slow.current_A, slow.voltage_V)
     )
     best = solve_ocv(f, amps, volts, curves)
-    kernel = partial(_ocv.fit, f, amps, volts, curves.negative_V, curves.positive_V, curves.first,
-                     curves.step)  # fmt: skip
+    kernel = partial(_ocv.Fit, f, amps, volts, parts_of(None, len(f)), *tables_of(curves))
     random = np.random.default_rng(2)
     low, high = [0.0, 0.8, 0.7, 0.0, 0.0], [0.05, 1.0, 1.0, 0.1, 0.2]
     near = 0

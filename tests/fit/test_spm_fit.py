@@ -10,12 +10,12 @@ from click.testing import CliRunner
 
 from batterylab.archive import write
 from batterylab.cli import cli
-from batterylab.errors import BatterylabError
+from batterylab.errors import BatterylabError, NotMetError
 from batterylab.fit import NotSuitedError, fit
+from batterylab.fit.batch import fit_many
 from batterylab.fit.celltables import cell_tables
 from batterylab.fit.result import Fit
 from batterylab.fit.spm import USUAL, SpmeSettings, SpmSettings, bounds_of, solve_spm
-from batterylab.fit.spmbatch import fit_many
 from batterylab.fit.spmcell import NAMES, SpmCell, history_of, spm_voltage
 from batterylab.fit.spmexport import check, export, parameter_values
 from batterylab.fit.spmwindow import spm_window
@@ -127,16 +127,18 @@ def test_two_recordings_go_into_one_fit(recording, tmp_path):
     assert first["rows"] + second["rows"] == both.rows and second["residual_mV"] < 0.3
     assert both.settings["all_parameters"]["charge_shift_1_Ah"] < -0.1
     places = [str(write(one, tmp_path)) for one in (recording, drive)]
-    done = CliRunner().invoke(cli, ["fit", *places, "--joint", "--model", "spme", "--json"])
+    done = CliRunner().invoke(cli, ["fit", *places, "--joint", "--model", "spme", "--json",
+                                    "--check"])  # fmt: skip
     assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["pybamm"][0]["met"]
     assert json.loads(done.stdout)["fits"][0]["residual_mV"] == pytest.approx(both.residual_mV)
     alone = CliRunner().invoke(cli, ["fit", *places, "--model", "spme"])
     assert isinstance(alone.exception, BatterylabError) and "2 places" in str(alone.exception)
-    with pytest.raises(BatterylabError, match="only with spm and spme"):
+    with pytest.raises(BatterylabError, match="only with ocv, circuit, spm and spme"):
         fit([recording, drive], model="dfn", joint=True)
     with pytest.raises(BatterylabError, match="two recordings"):
         fit([recording], model="spm", joint=True)
-    with pytest.raises(BatterylabError, match="at most 8"):
+    with pytest.raises(BatterylabError, match="two recordings to 8"):
         fit([recording] * 9, model="spm", joint=True)
 
 
@@ -213,10 +215,8 @@ def test_recordings_that_do_not_suit_are_refused(recording):
 def test_many_in_threads_are_the_same_as_one_by_one(recording, spme):
     bench = made.Bench(SimulatedCell(CellTruth()))
     bench.charge()
-    seen = []
-    many = fit_many([recording, bench.recording(), recording], SpmeSettings(), threads=2,
-                    progress=lambda done, of: seen.append((done, of)))  # fmt: skip
-    assert isinstance(many[1], NotSuitedError) and seen == [(1, 2), (2, 2)]
+    many = fit_many([recording, bench.recording(), recording], SpmeSettings(), threads=2)
+    assert isinstance(many[1], NotSuitedError)
     for one in (many[0], many[2]):
         assert isinstance(one, Fit) and one.values == spme.values
 
@@ -262,3 +262,23 @@ def test_a_size_is_taken_from_the_data_sheet():
     small = spm_voltage(half, history_of(time_s, amps)).voltage_V
     assert np.allclose(small, spm_voltage(whole, history_of(time_s, 2 * amps)).voltage_V,
                        atol=1e-9)  # fmt: skip
+
+
+def test_a_joint_fit_is_checked_in_pybamm(recording, tmp_path):
+    drive = drive_cycle(protocol="drive")
+    both = fit([recording, drive], model="spme", joint=True)
+    found = check(both, [recording, drive], points=(20, 40))
+    assert found.is_met and found.rows > 0.9 * both.rows
+
+
+def test_a_drive_cycle_far_below_empty_is_doubtful(tmp_path):
+    """What no parameters describe converges, and is said to mean little, by the stated rule."""
+    drive = drive_cycle(protocol="drive")
+    volts = drive.columns["voltage_V"] + 0.04 * np.sin(drive.columns["test_time_s"] / 40.0)
+    place = write(replace(drive, columns={**drive.columns, "voltage_V": volts}), tmp_path)
+    done = CliRunner().invoke(cli, ["fit", str(place), "--model", "spme", "--json", "--check"])
+    (made,) = json.loads(done.stdout)["fits"]
+    assert made["converged"] and made["residual_mV"] > 15 and "above 15 mV" in made["doubtful"]
+    assert isinstance(done.exception, NotMetError) and "1 are doubtful" in str(done.exception)
+    told = CliRunner().invoke(cli, ["fit", str(place), "--model", "spme"])
+    assert told.exit_code == 0 and "doubtful: residuals of" in told.output

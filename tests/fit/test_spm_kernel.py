@@ -13,9 +13,9 @@ from batterylab.fit.spmcell import (
     STEPS_s,
     history_of,
     indices_of,
-    sphere_exponentials,
     spm_voltage,
 )
+from batterylab.fit.spmmesh import sphere_exponentials
 from batterylab.pybamm_border import parameter_values, reference_voltage
 
 
