@@ -80,13 +80,32 @@ instruments:
   chamber: {{model: weiss_simserv, address: "TCPIP::127.0.0.1::{chamber}::SOCKET"}}
   second_chamber: {{model: espec_p300, address: "TCPIP::127.0.0.1::{second_chamber}::SOCKET"}}
 channels:                         # a supply that the host steps is one channel
-  - {{name: "F-{{n}}", cycler: frame, channel: "{{100+n}}", temperature: "temps:{{100+n}}", chamber: chamber, shelf: 1, for: 1..4}}
+  - {{name: "F-{{n}}", cycler: frame, channel: "{{100+n}}", temperature: "temps:{{100+n}}", chamber: chamber, shelf: 1, meter: "impedance through more_temps:{{200+n}}", for: 1..4}}
   - {{name: E-1, cycler: supply, temperature: "temps:105", chamber: chamber, shelf: 2}}
   - {{name: I-1, cycler: itech, temperature: "temps:106", chamber: chamber, shelf: 2}}
   - {{name: K-1, cycler: smu, temperature: "more_temps:107", chamber: second_chamber, shelf: 3}}
   - {{name: S-1, cycler: small, temperature: "more_temps:108", chamber: second_chamber, shelf: 3}}
 interlocks:                       # a voltage that is there while all is well
   door: {{input: "temps:320", safe: [4 V, 6 V]}}
+limits: {{voltage: [2.45 V, 4.25 V], temperature: 50 degC, debounce: 3 samples}}
+poll: {poll_s:g} s
+# The simulated bench owns the clock. On a real bench leave this line out.
+clock: "127.0.0.1:{clock}"
+"""
+
+BENCH_IMPEDANCE = """\
+# A cycler whose cells a meter reaches during a run, through relays. Addresses are VISA resource names.
+schema: batterylab.bench/1
+name: impedance
+instruments:
+  cycler1: {{model: keysight_bt2200, address: "TCPIP::127.0.0.1::{cycler}::SOCKET"}}
+  temps: {{model: keysight_daq970a, address: "TCPIP::127.0.0.1::{temps}::SOCKET"}}
+  relays: {{model: keysight_34972a, address: "TCPIP::127.0.0.1::{relays}::SOCKET"}}
+  impedance: {{model: hioki_bt4560, address: "TCPIP::127.0.0.1::{impedance}::SOCKET"}}   # wired to the relays
+  meter: {{model: hioki_bt3562a, address: "TCPIP::127.0.0.1::{meter}::SOCKET"}}          # its pins, at loading
+  chamber: {{model: weiss_simserv, address: "TCPIP::127.0.0.1::{chamber}::SOCKET"}}
+channels:                         # relay 201 switches the current leads of channel 1, 211 its sense leads
+  - {{name: "1-{{n}}", cycler: cycler1, channel: "{{100+n}}", temperature: "temps:{{100+n}}", chamber: chamber, shelf: 1, meter: "impedance through relays:{{200+n}}", for: 1..8}}
 limits: {{voltage: [2.45 V, 4.25 V], temperature: 50 degC, debounce: 3 samples}}
 poll: {poll_s:g} s
 # The simulated bench owns the clock. On a real bench leave this line out.
@@ -130,8 +149,6 @@ PORTS_ALL = {"frame": 15025, "temps": 15026, "supply": 15027, "itech": 15028, "s
              "small": 15030, "smu_stop": 15031, "small_stop": 15032, "more_temps": 15033,
              "meter": 15023, "impedance": 15034, "chamber": 12049, "second_chamber": 12050,
              "clock": 15000}  # fmt: skip
-BENCHES = ("one", "all")
-
 
 @dataclass(frozen=True)
 class Size:
@@ -167,6 +184,13 @@ class Size:
 
 
 PROTOCOLS = ("incoming_inspection", "capacity_resistance")
+PORTS_IMPEDANCE = {"cycler": 15025, "temps": 15026, "relays": 15033, "meter": 15023,
+                   "impedance": 15034, "chamber": 12049, "clock": 15000}  # fmt: skip
+LAYOUTS = {"one": (BENCH, PORTS), "all": (BENCH_ALL, PORTS_ALL),
+           "impedance": (BENCH_IMPEDANCE, PORTS_IMPEDANCE)}  # fmt: skip
+#: how many cells, and which protocols, where nobody says so
+USUAL = {"one": (Size(), PROTOCOLS), "all": (Size(2, 1, 4), ("gentle_check",)),
+         "impedance": (Size(2, 1, 4), ("eis_sweep",))}  # fmt: skip
 
 
 def write_study(
@@ -196,7 +220,8 @@ def write_study(
     poll_s : float
         How often the runner looks.
     bench : str
-        ``one`` cycler with 48 channels, or ``all``: one of every model, for eight cells.
+        ``one`` cycler with 48 channels; ``all``: one of every model, for eight cells;
+        ``impedance``: eight channels that a meter reaches during a run.
 
     Returns
     -------
@@ -211,11 +236,11 @@ def write_study(
         If the disk refuses.
     """
     folder = Path(folder)
-    size = size or (Size() if bench == "one" else Size(2, 1, 4))
-    if bench == "all" and protocols == PROTOCOLS:
-        protocols = ("gentle_check",)
+    size = size or USUAL[bench][0]
+    if protocols == PROTOCOLS:
+        protocols = USUAL[bench][1]
     names = size.names()
-    layout, usual = (BENCH, PORTS) if bench == "one" else (BENCH_ALL, PORTS_ALL)
+    layout, usual = LAYOUTS[bench]
     texts = {
         "study.yaml": STUDY.format(
             name=folder.resolve().name,

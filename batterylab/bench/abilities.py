@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
-from batterylab.bench.benchfile import BenchFile
+from batterylab.bench.benchfile import BenchFile, ChannelEntry
+from batterylab.bench.wiring import Way
 from batterylab.drivers.catalogue import driver_class, spec
-from batterylab.protocol.check import Abilities, Cycler
+from batterylab.protocol.check import Abilities, Cycler, Reader
 
 ONBOARD_MODES = frozenset({"current", "voltage", "profile"})
 STEPPED_MODES = frozenset({"current", "voltage", "profile"})
 #: what a supply holds whose current can be set anew while it flows
 STEERED_MODES = frozenset({"power", "resistance", "power profile"})
+#: a meter whose file names no frequencies reads at this one
+STANDARD_Hz = 1000.0
 
 
 def abilities(file: BenchFile) -> Abilities:
@@ -41,7 +44,19 @@ def abilities(file: BenchFile) -> Abilities:
         hottest_degC=file.limits.temperature_degC,
         without_chamber=tuple(c.name for c in channels if not c.chamber),
         without_thermometer=tuple(c.name for c in channels if not c.scanner),
+        readers=tuple((c.name, tuple(r for _, r in readers_of(file, c))) for c in channels),
     )
+
+
+def readers_of(file: BenchFile, channel: ChannelEntry) -> list[tuple[Way, Reader]]:
+    """Return the meters that reach a channel during a run, in the bench file's order."""
+    found = []
+    for way in channel.meters:
+        model = spec(file.instruments[way.meter].model)
+        own = _range(model.ranges.get("frequency_Hz"))
+        found.append((way, Reader(way.meter, own or (STANDARD_Hz, STANDARD_Hz), own is not None,
+                                  driver_class(model).reading_s)))  # fmt: skip
+    return found
 
 
 def abilities_in(folder: Path) -> Abilities | None:

@@ -67,10 +67,11 @@ class Attendant:
     def start(self, runs: list[ChannelRun]) -> None:
         """Start the current segment of channels, together where they share it.
 
-        A channel whose segment changes the chamber waits for the others (`Soaks`); one for
-        which the cycler has no free sequence waits for the next look.
+        A channel whose segment changes the chamber waits for the others (`Soaks`), one that a
+        meter shall read waits for the meter (`Readings`); one for which the cycler has no free
+        sequence waits for the next look.
         """
-        ready = [run for run in runs if not run.wants_air]
+        ready = [run for run in runs if not run.is_held]
         self._note_marks(runs)
         self.begin(ready)
 
@@ -339,7 +340,7 @@ class Attendant:
             self.journal.sync()
             waiting, self.queue = [run for run in self.queue if run.is_active], []
             self._note_marks(following)
-            self.begin([*waiting, *(run for run in following if not run.wants_air)])
+            self.begin([*waiting, *(run for run in following if not run.is_held)])
 
     def note_done(self, index: int, run: ChannelRun) -> None:
         """Write the results of the segment that ended: what `resume` counts with."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from batterylab.bench.interlocks import InterlockEntry, interlock_problems
 from batterylab.bench.stoppath import StopPath
+from batterylab.bench.wiring import Way, way_of, wiring_problems
 from batterylab.cells import CellType, check_name
 from batterylab.errors import BatterylabError, Problem, ProblemsError
 from batterylab.quantity import (
@@ -74,6 +75,7 @@ class ChannelPattern(_Part):
     temperature: str = ""
     chamber: str = ""
     shelf: int = Field(1, ge=0, le=1000)
+    meter: str | list[str] = Field(default_factory=list)
     for_: str = Field("1..1", alias="for", pattern=_RANGE.pattern)
 
     @field_validator("channel", mode="before")
@@ -148,6 +150,8 @@ class ChannelEntry:
         Their own numbers.
     shelf, module : int
         Where it stands; together the block in which cells are allotted at random.
+    meters : tuple of Way
+        Which meters reach its cell during a run, and how.
     """
 
     name: str
@@ -157,6 +161,7 @@ class ChannelEntry:
     scanner_channel: int
     chamber: str
     shelf: int
+    meters: tuple[Way, ...] = ()
 
     @property
     def module(self) -> int:
@@ -229,6 +234,7 @@ class BenchFile:
         scanners = {n for n, e in text.instruments.items() if role_of(e.model) == "scanner"}
         couples = {(c.scanner, c.scanner_channel): c.name for c in channels.values()}
         problems += interlock_problems(document, text.interlocks, scanners, couples)
+        problems += wiring_problems(text.instruments, channels, document.where("channels"))
         if problems:
             raise ProblemsError(problems)
         return cls(Path(path), text, channels, cell_type)
@@ -251,8 +257,18 @@ class BenchFile:
         return StopPath(entry.stop or str(stop["path"]), name, entry.address, port)
 
     def meter(self) -> str | None:
-        """Return the name of the meter that reads AC resistance at loading, if there is one."""
-        return next((n for n, e in self.instruments.items() if role_of(e.model) == "meter"), None)
+        """Return the name of the meter whose pins go on a cell at loading, if there is one.
+
+        Meters that are wired to channels are none.
+        """
+        return next((n for n, e in self.instruments.items()
+                     if role_of(e.model) == "meter" and n not in self.wired), None)  # fmt: skip
+
+    @property
+    def wired(self) -> set[str]:
+        """Meters that are wired to channels, and the scanners whose relays switch them."""
+        ways = [way for channel in self.channels.values() for way in channel.meters]
+        return {way.meter for way in ways} | {way.relays for way in ways if way.relays}
 
 
 def role_of(model: str) -> str:
@@ -357,9 +373,11 @@ def _channel(pattern: ChannelPattern, n: int, text: BenchText) -> ChannelEntry:
         found = fills(text.instruments[instrument].model)
         if found and found != role:
             raise BatterylabError(f"{key}: {instrument} is a {found}, not a {role}")
+    ways = [pattern.meter] if isinstance(pattern.meter, str) else pattern.meter
     return ChannelEntry(
-        name, pattern.cycler, int(number), scanner, int(place or 0), pattern.chamber, pattern.shelf
-    )
+        name, pattern.cycler, int(number), scanner, int(place or 0), pattern.chamber,
+        pattern.shelf, tuple(way_of(_fill(way, n)) for way in ways),
+    )  # fmt: skip
 
 
 def _limit_problems(

@@ -99,7 +99,7 @@ class Running:
         then, ended_by = "next", ""
         if self.fired is not None and k == len(self.segment.steps) - 1:
             then, ended_by = self.fired.end.then, self.fired.end.quantity
-        elif step.air is not None:
+        elif step.air is not None or step.read is not None:
             ended_by = "time_s"
         else:
             ended_by = likely_end(step, length_s, self.last_A[k], self.last_V[k],
@@ -206,6 +206,18 @@ class ChannelRun:
         """Whether what comes next is a change of the chamber's temperature."""
         segment = self.progress.current
         return self.is_active and segment is not None and segment.steps[0].air is not None
+
+    @property
+    def wants_meter(self) -> bool:
+        """Whether what comes next, or runs now, is a reading by a meter."""
+        segment = self.progress.current
+        read = segment.steps[0].read if segment is not None else None
+        return self.is_active and read is not None and read.needs_meter
+
+    @property
+    def is_held(self) -> bool:
+        """Whether somebody else begins what comes next: it needs the chamber, or a meter."""
+        return self.wants_air or self.wants_meter
 
     def begin(self, now_s: float) -> Running:
         """Note that what is pending starts now."""
@@ -363,10 +375,10 @@ def rest_of(segment: Segment, ended: int, carried: Carried | None) -> Segment:
     """Return what is left of a segment after some steps, and a part of the next one.
 
     A length or a bound of time, a charge and a state of charge count from the step's begin: what
-    has passed is taken off.
+    has passed is taken off. A reading by a meter begins anew.
     """
     steps = segment.steps[ended:]
-    if carried is None or not steps:
+    if carried is None or not steps or (steps[0].read and steps[0].read.needs_meter):
         return replace(segment, steps=steps)
     first, moved_Ah = steps[0], abs(carried.moved_Ah)
     passed = {"capacity_Ah": moved_Ah, "energy_Wh": abs(carried.moved_Wh)}

@@ -12,6 +12,7 @@ import numpy as np
 
 from batterylab.archive import write
 from batterylab.bench.journal import ROW, JournalContent
+from batterylab.bench.spectra import readings_of, with_spectra
 from batterylab.bench.standing import DIED
 from batterylab.recording import Recording, StepRow
 from batterylab.study import Study
@@ -69,7 +70,13 @@ def _recording(
         for k, name in enumerate(ROW)
         if k > 0
     }
+    kept = np.unique(columns["step_index"])
     steps = _steps(events, columns, start_s)
+    readings, spectra = readings_of(events, steps, columns, kept)
+    steps = with_spectra(columns, steps, spectra)
+    remarks += [f"{step.measure or step.label} was not read" for step in steps
+                if step.kind == "measure" and step.ended_by != "stopped"
+                and not any(r["step_index"] == step.step_index for r in readings)]  # fmt: skip
     provenance = {
         **head["provenance"],
         **channel["provenance"],
@@ -82,6 +89,8 @@ def _recording(
              for e in events if e["what"] == "mark"]  # fmt: skip
     if marks:
         provenance["marks"] = marks
+    if readings:
+        provenance["readings"] = readings
     safety = [e["layers"] for e in events if e["what"] == "safety"]
     if safety:
         provenance["safety"] = safety[-1]

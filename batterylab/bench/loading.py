@@ -137,9 +137,8 @@ class Loader:
         self.hands = hands
         self.operator = operator
         study.log.now = bench.clock.now
-        meters = bench.of_role("meter")
-        self.meter_name = next(iter(meters), "")
-        self.meter = meters.get(self.meter_name)
+        self.meter_name = bench.file.meter() or ""
+        self.meter = bench.drivers.get(self.meter_name)
         if self.meter is not None:
             self.meter.prepare()
         self._prepared: set[str] = set()

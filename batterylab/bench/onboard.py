@@ -67,8 +67,7 @@ def compile_segment(
 
 def _compile(step: Step, guards: Guards, is_stepped: bool) -> list[OnboardStep]:
     if step.mode == "rest":
-        seconds = step.duration_s + (math.ceil(step.air.arrive_s) if step.air else 0)
-        return [OnboardStep("REST", seconds, 0.0, 0.0, ())]
+        return [OnboardStep("REST", step.duration_s + step.waits_s, 0.0, 0.0, ())]
     if step.mode == "profile":
         return _profile(step, guards, is_stepped)
     made = _driven(step, guards, step.current_A, step.duration_s)

@@ -24,6 +24,7 @@ from batterylab.bench.journal import Journal
 from batterylab.bench.limits import Watch
 from batterylab.bench.onboard import Guards
 from batterylab.bench.pace import Pacer, at_once
+from batterylab.bench.readings import Readings
 from batterylab.bench.resume import Return, refuse
 from batterylab.bench.setup import Bench
 from batterylab.bench.soaks import Soaks
@@ -110,6 +111,9 @@ class Runner:
             attendant.stale_s = bench.file.stale_s
         self.chambers = Chambers(bench.of_role("chamber"), self.runs, resolved)
         self.soaks = Soaks(self.attendants, self.chambers, self.runs)
+        self.readings = Readings(
+            bench, self.attendants, self.runs, resolved, is_real=self.pacer.is_real
+        )
         self.start_s = 0.0
         self.expected_s = resolved.expected_s()
         poll_s = bench.file.poll_s
@@ -185,8 +189,10 @@ class Runner:
             self.make_safe()
         except SafetyStopError as problem:
             unsafe = problem
+        with suppress(Exception):  # whatever failed before may fail again
+            self._release_meters()
         for attendant in self.attendants if self.start_s else []:
-            with suppress(Exception):  # whatever failed before may fail again
+            with suppress(Exception):
                 catch_up(attendant)
         with suppress(EnvironmentFailedError):  # the disk itself may be what failed
             for index, run in enumerate(self.runs):
@@ -243,6 +249,7 @@ class Runner:
             if line and places:
                 driver.interlock(self.watch.temperature_degC[1], line)
         self._temperatures(is_first=True)
+        self.readings.prepare()
 
     def _note_safety(self) -> None:
         """Write into the recording what keeps each channel safe, layer by layer."""
@@ -275,9 +282,21 @@ class Runner:
 
     def _stop_everything(self, reason: str) -> None:
         self.make_safe()
+        self._release_meters()
         for run in self.runs:
             if run.is_active:
                 run.stopped = reason
+
+    def _release_meters(self) -> None:
+        """Open the relays to meters; where that fails, the recordings say so."""
+        if not self.readings.are_needed:
+            return
+        try:
+            self.readings.release()
+        except EnvironmentFailedError as error:
+            for run in self.runs:
+                if run.is_active:
+                    run.remarks.append(f"relays to the meter in doubt: {error.message}")
 
     def _soak(self) -> None:
         """Bring the chambers to the protocol's temperature and let the cells follow."""
@@ -351,7 +370,8 @@ class Runner:
 
     # -- each look ---------------------------------------------------------------------------
     def _tick(self) -> None:
-        self._wait(min(*(each.due_s for each in self.attendants), self._poll_s))
+        due_s = min(each.due_s for each in self.attendants)
+        self._wait(min(due_s, self._poll_s, self.readings.due_s))
         now_s = float(math.floor(self.clock.now()))
         is_poll = now_s >= self._poll_s
         if is_poll:
@@ -365,6 +385,7 @@ class Runner:
             if now_s >= attendant.due_s or is_poll:
                 attendant.look(now_s, self._degrees, self.chambers.air_degC, is_new=is_poll)
                 attendant.due_s = attendant.next_look(now_s, self._look_s)
+        self.readings.look(now_s)
         done = sum(1 for run in self.runs if not (run.running or run.is_active))
         self.report({
             "phase": "running",

@@ -135,7 +135,7 @@ def run_protocol(
     """
     resolved = resolve(study, protocol)
     path = _next_journal(study)
-    with _open_bench(study) as bench:
+    with _open_bench(study, resolved) as bench:
         may_take(OPEN_s)
         journal = _open_journal(study, path, resolved, bench, loaded, operator, part)
         study.log.append("run", operator, run=path.stem, protocol=protocol, part=part,
@@ -146,10 +146,11 @@ def run_protocol(
 
 
 @contextmanager
-def _open_bench(study: Study) -> Iterator[Bench]:
+def _open_bench(study: Study, resolved: Resolved) -> Iterator[Bench]:
     file = BenchFile.open(study.bench_path, study.cell_type)
+    reads = any(step.read is not None and step.read.needs_meter for step in resolved.steps())
     may_take(OPEN_s)
-    bench = Bench.open(file)
+    bench = Bench.open(file, also=file.wired if reads else ())
     study.log.now = bench.clock.now
     try:
         yield bench
@@ -222,7 +223,7 @@ def _resume(
     head = record.content.head
     resolved = resolve(study, head["protocol"])
     loaded = {channel["channel"]: channel["serial"] for channel in head["channels"]}
-    with _open_bench(study) as bench:
+    with _open_bench(study, resolved) as bench:
         refuse(check_files(study, record, resolved, bench), accepted)
         back = Return(record, guard_report(study.path), accepted)
         back.differences += [d for d in check_files(study, record, resolved, bench)

@@ -60,9 +60,10 @@ class Bench:
 
     @classmethod
     def open(
-        cls, file: BenchFile, roles: Iterable[str] = ("cycler", "scanner", "chamber")
-    ) -> "Bench":
-        """Open the instruments of some roles, and check who they are.
+        cls, file: BenchFile, roles: Iterable[str] = ("cycler", "scanner", "chamber"),
+        also: Iterable[str] = (),
+    ) -> "Bench":  # fmt: skip
+        """Open the instruments of some roles, and some more by name, and check who they are.
 
         Raises
         ------
@@ -72,9 +73,10 @@ class Bench:
             If the calibration of one is overdue, and the bench file does not accept that.
         """
         bench = cls(file, clock_for(file.clock_address))
-        wanted = set(roles)
+        wanted, more = set(roles), set(also)
         try:
-            names = [name for name in file.instruments if bench.roles[name] in wanted]
+            names = [name for name in file.instruments
+                     if bench.roles[name] in wanted or name in more]  # fmt: skip
             refuse_overdue(file, bench.clock.now(), names)
             for name, entry in file.instruments.items():
                 if name in names:

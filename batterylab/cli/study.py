@@ -18,8 +18,8 @@ def study() -> None:
 @study.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--bench", "layout", default="one", show_default=True,
-              type=click.Choice(["one", "all"]),
-              help="One cycler of 48 channels, or one of every model that the bench knows.")
+              type=click.Choice(["one", "all", "impedance"]),
+              help="One cycler of 48 channels; one of every model; or one with an impedance meter.")
 def init(folder: Path, layout: str) -> None:
     """Write a commented study into FOLDER that runs on a simulated bench.
 

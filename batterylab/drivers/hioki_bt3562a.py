@@ -7,11 +7,14 @@ stays unanswered, and ``*ESR?`` says why. The identity carries no serial number.
 import math
 import re
 
-from batterylab.drivers.roles import MeterReading
+from batterylab.drivers.roles import ImpedanceReading, MeterReading
 from batterylab.drivers.scpi import ScpiDriver
-from batterylab.errors import EnvironmentFailedError
+from batterylab.errors import EnvironmentFailedError, OutOfRangeError
 
 SETTLE_s = 0.1
+STANDARD_Hz = 1000.0
+#: slow sampling, assumed
+READING_s = 1.0
 INVALID = 1e8
 REJECTED = 32 | 16 | 8 | 4
 _FIELD = r"([ +-] *\d+\.\d+E[+-]\d+)"
@@ -80,6 +83,26 @@ class Bt3562a(ScpiDriver):
         ohm, volts = (float(field.replace(" ", "")) for field in fields.groups())
         is_valid = all(math.isfinite(v) and abs(v) < INVALID for v in (ohm, volts))
         return MeterReading(ohm, volts, is_valid)
+
+    def read_at(self, frequency_Hz: float) -> ImpedanceReading:
+        """Measure once; the meter knows 1 kHz only, and tells the real part only.
+
+        Raises
+        ------
+        OutOfRangeError
+            At another frequency; nothing was sent.
+        """
+        if frequency_Hz != STANDARD_Hz:
+            raise OutOfRangeError(f"{self.link.name}: measures at {STANDARD_Hz:g} Hz only")
+        reading = self.read()
+        return ImpedanceReading(
+            complex(reading.resistance_ohm, math.nan), reading.voltage_V, reading.is_valid
+        )
+
+    @staticmethod
+    def reading_s(frequency_Hz: float) -> float:
+        """Return about how long a reading takes."""
+        return READING_s
 
     def _explained(self, error: EnvironmentFailedError) -> EnvironmentFailedError:
         """Add to a missing reply what the meter's event register says, if it says anything."""

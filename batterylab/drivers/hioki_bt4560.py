@@ -9,7 +9,7 @@ says why. A reading takes several periods, so the time limit follows the frequen
 import math
 import re
 
-from batterylab.drivers.roles import MeterReading
+from batterylab.drivers.roles import ImpedanceReading, MeterReading
 from batterylab.drivers.scpi import ScpiDriver
 from batterylab.errors import EnvironmentFailedError, OutOfRangeError
 
@@ -20,6 +20,8 @@ LOWEST_Hz, HIGHEST_Hz = 0.01, 1050.0
 STANDARD_Hz = 1000.0
 #: a reading lasts some periods, doubled by the zero cross and the slope correction
 PERIODS = 8.0
+#: what it usually takes; assumed
+USUAL_PERIODS = 4.0
 _FIELD = r" *([+-]? *\d+(?:\.\d+)?(?:E[+-]?\d+)?) *"
 _READING = re.compile(f"{_FIELD},{_FIELD},{_FIELD}", re.ASCII)
 
@@ -102,6 +104,28 @@ class Bt4560(ScpiDriver):
         figures = (real_ohm, imaginary_ohm, volts)
         is_valid = all(math.isfinite(v) and abs(v) < INVALID for v in figures)
         return MeterReading(real_ohm, volts, is_valid)
+
+    def read_at(self, frequency_Hz: float) -> ImpedanceReading:
+        """Measure once at a frequency, set first where it is another than before.
+
+        Raises
+        ------
+        OutOfRangeError
+            If the meter lacks the frequency; nothing was sent.
+        EnvironmentFailedError
+            If the meter is silent or rejects something.
+        """
+        if frequency_Hz != self.frequency_Hz:
+            self.tune(frequency_Hz)
+        real_ohm, imaginary_ohm, volts = self.impedance()
+        figures = (real_ohm, imaginary_ohm, volts)
+        is_valid = all(math.isfinite(v) and abs(v) < INVALID for v in figures)
+        return ImpedanceReading(complex(real_ohm, imaginary_ohm), volts, is_valid)
+
+    @staticmethod
+    def reading_s(frequency_Hz: float) -> float:
+        """Return about how long a reading takes."""
+        return SETTLE_s + USUAL_PERIODS / frequency_Hz
 
     def impedance(self) -> tuple[float, float, float]:
         """Return real and imaginary part of the impedance in ohm, and the voltage in V.

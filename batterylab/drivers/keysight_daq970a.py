@@ -1,16 +1,18 @@
-"""Keysight DAQ970A, 34970A and 34972A: multiplexer channels, read in one scan.
+"""Keysight DAQ970A, 34970A and 34972A: multiplexer channels read in one scan, and relays.
 
 Thermocouples of type K, and voltages that tell of a door switch or a sensor.
 
 Source: 34970A/34972A User's Guide (34972-90001), whose command tree the DAQ970A shares. An open
-thermocouple reads 9.9E+37.
+thermocouple reads 9.9E+37. A module without thermocouples may serve as relays: several of its
+channels can be closed at once only if none of them is in the scan list. ``ROUT:CLOS?`` tells what
+the instrument believes: a contact that sticks does not show in it.
 """
 
 import re
 from collections.abc import Sequence
 
 from batterylab.drivers.scpi import OVERLOAD, ScpiDriver, channel_list
-from batterylab.errors import OutOfRangeError
+from batterylab.errors import EnvironmentFailedError, OutOfRangeError
 
 LINES = (1, 2, 3, 4)
 _READING = re.compile(r" *([+-]?\d+\.?\d*(?:E[+-]?\d+)?)( C| VDC)? *", re.ASCII)
@@ -75,6 +77,61 @@ class Daq970a(ScpiDriver):
         degrees = {channel: self._degC(texts[channel]) for channel in self.channels}
         self.input_V = {channel: self._value(texts[channel], " VDC") for channel in self.inputs}
         return degrees
+
+    def prepare_relays(self, places: Sequence[int]) -> None:
+        """Open relays, whatever was closed; a scan list left by somebody else is cleared first.
+
+        Raises
+        ------
+        EnvironmentFailedError
+            If the instrument refuses, or has one closed afterwards.
+        """
+        if not self._scanned:
+            self.errors()
+            self.link.write("ROUT:SCAN (@)")
+        self.open_relays(places)
+
+    def relays(self, places: Sequence[int]) -> dict[int, bool]:
+        """Return which relays are closed, as the instrument has them.
+
+        Raises
+        ------
+        EnvironmentFailedError
+            If the reply is not one state for each.
+        """
+        states = self.numbers(f"ROUT:CLOS? {channel_list(places)}", len(places))
+        if not set(states) <= {0.0, 1.0}:
+            raise self.link.unexpected("ROUT:CLOS?", str(states))
+        return {place: state == 1.0 for place, state in zip(places, states, strict=True)}
+
+    def close_relays(self, places: Sequence[int]) -> None:
+        """Close relays, and confirm it by reading back.
+
+        Raises
+        ------
+        EnvironmentFailedError
+            If the instrument refuses, or has one open afterwards.
+        """
+        self._switch("CLOS", places, wanted=True)
+
+    def open_relays(self, places: Sequence[int]) -> None:
+        """Open relays, and confirm it by reading back.
+
+        Raises
+        ------
+        EnvironmentFailedError
+            If the instrument refuses, or has one closed afterwards.
+        """
+        self._switch("OPEN", places, wanted=False)
+
+    def _switch(self, word: str, places: Sequence[int], *, wanted: bool) -> None:
+        self.link.write(f"ROUT:{word} {channel_list(places)}")
+        self.check("switching relays")
+        wrong = [place for place, state in self.relays(places).items() if state is not wanted]
+        if wrong:
+            raise EnvironmentFailedError(
+                f"{self.link.name}: relay {wrong[0]} does not {'close' if wanted else 'open'}"
+            )
 
     def _degC(self, text: str) -> float | None:
         value = self._value(text, " C")

@@ -147,6 +147,19 @@ class MeterReading:
 
 
 @dataclass(frozen=True)
+class ImpedanceReading:
+    """Impedance at one frequency, and open-circuit voltage.
+
+    `impedance_ohm` has no imaginary part (NaN) where the meter tells the resistance only;
+    `is_valid` is False for an over-range or fault.
+    """
+
+    impedance_ohm: complex
+    voltage_V: float
+    is_valid: bool
+
+
+@dataclass(frozen=True)
 class ChamberReading:
     """Set point and actual temperature of a chamber's air, in °C."""
 
@@ -289,6 +302,13 @@ class Meter(Instrument, Protocol):
     def read(self) -> MeterReading:
         """Measure once."""
 
+    def read_at(self, frequency_Hz: float) -> ImpedanceReading:
+        """Measure once at a frequency."""
+
+    @staticmethod
+    def reading_s(frequency_Hz: float) -> float:
+        """Return about how long a reading at a frequency takes, in s."""
+
 
 class Scanner(Instrument, Protocol):
     """Reads thermocouples, and voltages that tell whether all is well.
@@ -306,6 +326,22 @@ class Scanner(Instrument, Protocol):
 
     def read(self) -> dict[int, float | None]:
         """Scan all; return the temperature in °C of each channel, None if it is open."""
+
+
+class Relays(Instrument, Protocol):
+    """Opens and closes relays, such as those between cells and a meter."""
+
+    def prepare_relays(self, places: Sequence[int]) -> None:
+        """Open relays, whatever was closed."""
+
+    def relays(self, places: Sequence[int]) -> dict[int, bool]:
+        """Return which relays are closed."""
+
+    def close_relays(self, places: Sequence[int]) -> None:
+        """Close relays, and confirm it by reading back."""
+
+    def open_relays(self, places: Sequence[int]) -> None:
+        """Open relays, and confirm it by reading back."""
 
 
 class Chamber(Instrument, Protocol):

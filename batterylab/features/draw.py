@@ -5,6 +5,7 @@ from batterylab.features.course import course_features
 from batterylab.features.feature import Feature
 from batterylab.features.ledger import Ledger
 from batterylab.features.loading import loading_features
+from batterylab.features.readings import reading_features
 from batterylab.features.resistance import resistance_features
 from batterylab.features.shares import share_features
 from batterylab.recording import Recording
@@ -34,6 +35,7 @@ def features_of(recording: Recording) -> list[Feature]:
         *capacity_features(ledger),
         *share_features(ledger),
         *resistance_features(ledger),
+        *reading_features(recording),
         *loading_features(recording),
         *course_features(ledger),
     ]

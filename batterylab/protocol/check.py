@@ -7,13 +7,13 @@ which steps the host must manage on a cycler with on-board sequences.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from batterylab.errors import Problem, ProblemsError
 from batterylab.protocol.ends import is_onboard
-from batterylab.protocol.form import End, Resolved, Step
+from batterylab.protocol.form import End, Read, Resolved, Step
 from batterylab.protocol.progress import MOST_STEPS, all_segments, count_steps
 from batterylab.protocol.spoken import end_text, step_line
 
@@ -49,6 +49,34 @@ class Cycler:
 
 
 @dataclass(frozen=True)
+class Reader:
+    """A meter that reaches a channel during a run.
+
+    Attributes
+    ----------
+    name : str
+        On the bench.
+    frequency_Hz : (float, float)
+        From the lowest to the highest.
+    has_phase : bool
+        Whether it tells the imaginary part as well, as a spectrum needs.
+    reading_s : callable
+        About how long a reading at a frequency takes.
+    """
+
+    name: str
+    frequency_Hz: tuple[float, float]
+    has_phase: bool
+    reading_s: Callable[[float], float]
+
+    def can(self, read: Read) -> bool:
+        """Return whether it can read what a step asks for."""
+        low, high = self.frequency_Hz
+        is_in = all(low * (1 - 1e-9) <= f <= high * (1 + 1e-9) for f in read.frequency_Hz)
+        return is_in and (self.has_phase or read.what == "ac_resistance")
+
+
+@dataclass(frozen=True)
 class Abilities:
     """What a bench can do, and what it allows.
 
@@ -64,8 +92,8 @@ class Abilities:
         Limit of every cell.
     without_chamber, without_thermometer : tuple of str
         Channels that lack one.
-    reads : frozenset of str
-        What `measure` can read.
+    readers : tuple of (str, tuple of Reader)
+        Each channel, and the meters that reach it during a run.
     """
 
     name: str
@@ -74,7 +102,7 @@ class Abilities:
     hottest_degC: float
     without_chamber: tuple[str, ...] = ()
     without_thermometer: tuple[str, ...] = ()
-    reads: frozenset[str] = frozenset({"ocv"})
+    readers: tuple[tuple[str, tuple[Reader, ...]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -215,9 +243,8 @@ def _problems(resolved: Resolved, bench: Abilities) -> Iterator[Problem]:
         if not math.isnan(step.voltage_V) and not low_V <= step.voltage_V <= high_V:
             yield Problem(where, f"{step.voltage_V:g} V is beyond the limits of the {bench.name}",
                           f"{low_V:g} to {high_V:g} V")  # fmt: skip
-        if step.read is not None and step.read.what not in bench.reads:
-            yield Problem(where, f"the {bench.name} cannot read {step.read.what} during a run",
-                          f"what: {', '.join(sorted(bench.reads))}")  # fmt: skip
+        if step.read is not None and step.read.needs_meter:
+            yield from _read_problems(step, step.read, bench, where)
         for cycler in bench.cyclers:
             for what, remedy in _cycler_problems(step, cycler, resolved):
                 yield Problem(where, f"{cycler.name}: {what}", remedy)
@@ -226,6 +253,32 @@ def _problems(resolved: Resolved, bench: Abilities) -> Iterator[Problem]:
             if not cycler.is_stepped and len(segment.steps) > MOST_STEPS:
                 yield Problem(resolved.name, f"{cycler.name}: {len(segment.steps)} steps in a row",
                               f"at most {MOST_STEPS}")  # fmt: skip
+
+
+def _read_problems(step: Step, read: Read, bench: Abilities, where: str) -> Iterator[Problem]:
+    """Yield why a bench cannot carry a reading out: the first channel that lacks it counts."""
+    for channel, readers in bench.readers:
+        if not readers:
+            yield Problem(where, f"channel {channel} has no meter that reads {read.what} during a "
+                          "run", 'meter: "impedance through relays:201", in the bench file')  # fmt: skip
+            return
+        able = next((each for each in readers if each.can(read)), None)
+        if able is None:
+            said = "; ".join(
+                f"{each.name} reads " + ("" if each.has_phase else "resistance ")
+                + " to ".join(f"{f:g}" for f in dict.fromkeys(each.frequency_Hz)) + " Hz"
+                for each in readers
+            )  # fmt: skip
+            ends = " to ".join(f"{f:g}" for f in dict.fromkeys((read.frequency_Hz[0],
+                                                                read.frequency_Hz[-1])))  # fmt: skip
+            yield Problem(where, f"channel {channel}: no meter reads {read.what} at {ends} Hz",
+                          said)  # fmt: skip
+            return
+        needed_s = sum(map(able.reading_s, read.frequency_Hz))
+        if needed_s > step.duration_s:
+            yield Problem(where, f"{able.name} takes about {needed_s:.0f} s for this, at_most is "
+                          f"{step.duration_s:g} s", "a longer at_most, or fewer frequencies")  # fmt: skip
+            return
 
 
 def _air_problems(resolved: Resolved, bench: Abilities) -> Iterator[Problem]:

@@ -45,7 +45,7 @@ def needs_host(step: Step) -> bool:
     return (
         bool(step.rate_of)
         or step.air is not None
-        or (step.read is not None and step.read.what != "ocv")
+        or (step.read is not None and step.read.needs_meter)
         or any(end.of for end in step.ends)
         or any(
             end.then != "fail" and not is_onboard(step, end) for end in (*step.ends, *step.stops)

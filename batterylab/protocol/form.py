@@ -12,6 +12,8 @@ from typing import Any
 
 from batterylab.cells import CellType
 
+#: a reading that is not done in its time is ended by the host; the cycler waits so much longer
+READ_MARGIN_s = 600
 KINDS = ("charge", "discharge", "rest", "pulse", "hold", "profile", "soak", "measure")
 
 
@@ -104,6 +106,11 @@ class Read:
     what: str
     frequency_Hz: tuple[float, ...] = ()
 
+    @property
+    def needs_meter(self) -> bool:
+        """Whether a meter reads it; a voltage without current is the cycler's own."""
+        return self.what != "ocv"
+
 
 @dataclass(frozen=True)
 class Step:
@@ -164,6 +171,16 @@ class Step:
     read: Read | None = None
 
     @property
+    def waits_s(self) -> int:
+        """How much longer than `duration_s` a cycler rests, should the host not end the step.
+
+        The host does once the air has arrived, or a meter has read.
+        """
+        if self.air is not None:
+            return math.ceil(self.air.arrive_s)
+        return READ_MARGIN_s if self.read is not None and self.read.needs_meter else 0
+
+    @property
     def is_fixed(self) -> bool:
         """Whether `duration_s` is a length, not a time by which the step must have ended."""
         return self.on_time != "fail"
@@ -216,7 +233,8 @@ class Step:
         """Return what the step table of a recording says of it, JSON-able."""
         names = ("path", "current_A", "voltage_V", "duration_s", "measure")
         plain = {name: _plain_value(getattr(self, name)) for name in names}
-        return {**plain, "kind": self.recorded_kind}
+        read = {"read": self.read.what} if self.read is not None else {}
+        return {**plain, **read, "kind": self.recorded_kind}
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def _onboard_part(step: Step) -> Step:
         step, path="", measure="", sample_every_s=None, voltage_moves_V=None,
         current_moves_A=None, read=None, air=None,
         kind="rest" if step.mode == "rest" else step.kind,
-        duration_s=step.duration_s + (math.ceil(step.air.arrive_s) if step.air else 0),
+        duration_s=step.duration_s + step.waits_s,
         ends=tuple(end for end in step.ends if is_onboard(step, end)),
         stops=tuple(end for end in step.stops if is_onboard(step, end)),
     )  # fmt: skip

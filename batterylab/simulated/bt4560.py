@@ -1,8 +1,9 @@
 """A simulated Hioki BT4560 impedance meter on its virtual serial port.
 
 Written from the command list of its manual. Lines end in CR LF both ways. There is no error
-queue: what the meter rejects gets no answer and a bit in the event register. The impedance over
-the frequency is that of the cell's ohmic part and one reaction arc.
+queue: what the meter rejects gets no answer and a bit in the event register. Wired to channels, it
+sees the impedance of the cell's model; with its pins on a cell, that of the cell's ohmic part and
+one reaction arc.
 """
 
 import cmath
@@ -20,6 +21,7 @@ RANGES_ohm = (3e-3, 10e-3, 100e-3)
 FUNCTIONS = ("RV", "ZV", "R", "Z", "V")
 RATES = {"FAST": "FAST", "MED": "MEDIUM", "SLOW": "SLOW"}
 OVER_RANGE, FAULT = 1e9, 1e10
+STANDARD_Hz = 1000.0
 HEADROOM = 1.2
 #: the arc of the reaction: its resistance, and where it bends
 ARC_ohm, ARC_Hz, LEAD_H = 12e-3, 1.5, 2e-8
@@ -34,11 +36,13 @@ class Bt4560(ScpiInstrument):
         Says what is at the meter's pins.
     serial : str
         Told in the identity.
+    name : str
+        What the bench file calls it: it may be wired to channels.
     """
 
-    def __init__(self, world: "World", serial: str = "220512345") -> None:
+    def __init__(self, world: "World", serial: str = "220512345", name: str = "") -> None:
         super().__init__(f"HIOKI,BT4560,{serial},V1.20")
-        self.world = world
+        self.world, self.name = world, name
         for spelling in [s for s in self.commands if s.startswith(("SYST:ERR", "SYSTEM:ERR"))]:
             del self.commands[spelling]
         self._defaults()
@@ -142,9 +146,14 @@ class Bt4560(ScpiInstrument):
         return self._fetch()
 
     def _measure(self) -> None:
-        reading = self.world.meter_reading()
+        reading = self.world.meter_reading(self.name)
         if reading is None:
             self.last = (complex(math.nan, math.nan), math.nan)
+            return
+        wired = self.world.impedance_ohm(self.name, self.frequency_Hz)
+        plain = self.world.impedance_ohm(self.name, STANDARD_Hz)
+        if wired is not None and plain is not None:  # the meter's gain and noise are those of 1 kHz
+            self.last = (wired * (reading[0] / plain.real), reading[1])
             return
         arc = ARC_ohm / (1 + 1j * self.frequency_Hz / ARC_Hz)
         lead = 2j * math.pi * self.frequency_Hz * LEAD_H

@@ -45,7 +45,8 @@ class Daq970a(ScpiInstrument):
     serial : str
         Told in the identity.
     name : str
-        What the bench file calls it: by that name the world knows what is wired to its inputs.
+        What the bench file calls it: by that name the world knows what is wired to its inputs, and
+        where its relays lead.
     """
 
     def __init__(self, world: "World", serial: str = "MY58011234", name: str = "") -> None:
@@ -54,6 +55,8 @@ class Daq970a(ScpiInstrument):
         self.name = name
         self.open_relays: set[int] = set()
         self.open_contacts: set[int] = set()
+        self.welded: set[int] = set()
+        self.closed: set[int] = set()
         self._defaults()
         self._commands()
 
@@ -83,6 +86,9 @@ class Daq970a(ScpiInstrument):
         self.add("DATA:POINts?", lambda: f"{len(self.readings):+d}")
         self.add("DATA:LAST?", self._data_last)
         self.add("SYSTem:CTYPe?", self._card)
+        self.add("ROUTe:CLOSe", lambda listed: self._switch(listed, closed=True))
+        self.add("ROUTe:OPEN", lambda listed: self._switch(listed, closed=False))
+        self.add("ROUTe:CLOSe?", self._states)
         for option in ("ALARm", "CHANnel", "TIME", "UNIT"):
             self._option(option)
         self.add("FORMat:READing:TIME:TYPE", self._time_type)
@@ -104,6 +110,33 @@ class Daq970a(ScpiInstrument):
     def close_interlocks(self) -> None:
         """Let every contact be closed again."""
         self.open_contacts.clear()
+
+    def weld_relay(self, channel: int = 0) -> None:
+        """Let a relay's contact stick closed: the first that is closed, or 101, if none is named.
+
+        The instrument does not notice.
+        """
+        place = channel or min(self.closed, default=101)
+        self.welded.add(place)
+        self.world.wiring.switch(self.name, place, closed=True)
+
+    def _switch(self, listed: str, *, closed: bool) -> None:
+        """Open or close relays; with a scan list on its module, only one of it can be closed."""
+        places = self._channels(listed)
+        for place in places:
+            mates = {c for c in self.closed if c // 100 == place // 100}
+            if closed and any(c // 100 == place // 100 for c in self.scan):
+                self._move(mates, closed=False)
+            self._move({place}, closed=closed)
+
+    def _move(self, places: set[int], *, closed: bool) -> None:
+        self.closed = self.closed | places if closed else self.closed - places
+        for place in places:
+            touches = (closed or place in self.welded) and place not in self.open_relays
+            self.world.wiring.switch(self.name, place, closed=touches)
+
+    def _states(self, listed: str) -> str:
+        return ",".join(str(int(place in self.closed)) for place in self._channels(listed))
 
     def _option(self, keyword: str) -> None:
         name = keyword.upper()
@@ -185,6 +218,8 @@ class Daq970a(ScpiInstrument):
     def _initiate(self) -> None:
         if not self.scan:
             raise ScpiError(-221, "Settings conflict")
+        modules = {channel // 100 for channel in self.scan}
+        self._move({place for place in self.closed if place // 100 in modules}, closed=False)
         self.last.update({channel: self._measure(channel) for channel in self.scan})
         self.readings = [self._text(channel) for channel in self.scan]
 

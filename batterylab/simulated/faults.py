@@ -17,15 +17,15 @@ LINK_FAULTS = ("late", "lost", "garbage", "wrong terminator", "partial", "closed
 #: what a fault makes of the figures in a reply
 FIGURE_FAULTS = ("over-range", "dead channel")
 #: what a fault makes of the instrument, before it sees the line
-INSTRUMENT_FAULTS = ("busy", "power cycle", "local control", "relay stuck", "wrong polarity",
-                     "open interlock")  # fmt: skip
+INSTRUMENT_FAULTS = ("busy", "power cycle", "local control", "relay stuck", "relay welded",
+                     "wrong polarity", "open interlock")  # fmt: skip
 #: lasts until `mend`, and begins at once
 UNPLUGGED = "unplugged"
 FAULTS = (*LINK_FAULTS, *FIGURE_FAULTS, *INSTRUMENT_FAULTS, UNPLUGGED)
 #: what an instrument must be able to have happen to it
 NEEDS = {"power cycle": "power_cycle", "local control": "press_local",
-         "relay stuck": "stick_relay", "wrong polarity": "swap_leads",
-         "open interlock": "open_interlock"}  # fmt: skip
+         "relay stuck": "stick_relay", "relay welded": "weld_relay",
+         "wrong polarity": "swap_leads", "open interlock": "open_interlock"}  # fmt: skip
 MOST_SEEN = 10_000
 LONGEST_DELAY_s = 3600.0
 #: SCPI's codes for infinity and for not-a-number

@@ -54,11 +54,13 @@ class Bt3562a(ScpiInstrument):
     ----------
     world : World
         Says what is at the meter's pins.
+    name : str
+        What the bench file calls it: it may be wired to channels.
     """
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: "World", name: str = "") -> None:
         super().__init__("HIOKI,BT3562A,0,V2.10")
-        self.world = world
+        self.world, self.name = world, name
         for spelling in [s for s in self.commands if s.startswith(("SYST:ERR", "SYSTEM:ERR"))]:
             del self.commands[spelling]
         self.event_status = POWER_ON
@@ -167,7 +169,7 @@ class Bt3562a(ScpiInstrument):
             self._measure()
 
     def _measure(self) -> None:
-        reading = self.world.meter_reading()
+        reading = self.world.meter_reading(self.name)
         self.last = (math.nan, math.nan) if reading is None else reading
 
     def _fetch(self) -> str:

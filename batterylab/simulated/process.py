@@ -116,6 +116,7 @@ def make_world(study: Any, bench: Any, *, real_time: bool = False) -> Any:
     time goes on from there: a simulated bench that was ended can be started again.
     """
     from batterylab.simulated.population import draw_truths, read_simulation
+    from batterylab.simulated.wires import wiring_of
     from batterylab.simulated.world import World
 
     simulation = read_simulation(study.path / "simulation.yaml")
@@ -125,6 +126,7 @@ def make_world(study: Any, bench: Any, *, real_time: bool = False) -> Any:
     past_s = [datetime.fromisoformat(text).timestamp() for text in times]
     start_s = time.time() if real_time else max([simulation.start_s, *past_s])
     world = World(simulation.seed, start_s, truths, places, simulation.errors())
+    world.wiring = wiring_of(bench)
     for entry in bench.channels.values():
         if world.by_name[entry.name].cycler_index < 0:
             world.add_supply(entry.name, entry.cycler)
@@ -176,7 +178,7 @@ def _server_of(model: str, serial: str, world: Any, name: str = "") -> Any:
         world.listeners.append(frame.keep)
         return scpi.LineServer(frame.answer)
     if model == "hioki_bt3562a":
-        return scpi.LineServer(hioki.Bt3562a(world).answer, b"\r\n", b"\r\n")
+        return scpi.LineServer(hioki.Bt3562a(world, name).answer, b"\r\n", b"\r\n")
     if model == "weiss_simserv":
         return scpi.LineServer(weiss.SimServ(world).answer, b"\r", b"\r\n")
     stage = world.supplies.get(name)
@@ -209,7 +211,7 @@ def _passive_of(model: str, serial: str, world: Any, name: str) -> Any:
     from batterylab.simulated import ag34970a, bt4560, daq970a, espec, scpi
 
     if model == "hioki_bt4560":
-        meter = bt4560.Bt4560(world, serial or "220512345")
+        meter = bt4560.Bt4560(world, serial or "220512345", name)
         return scpi.LineServer(meter.answer, b"\r\n", b"\r\n")
     if model == "keysight_daq970a":
         logger = ag34970a.Ag34970a(world, name)

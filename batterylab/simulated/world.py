@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from batterylab.simulated import bank as b
 from batterylab.simulated.bank import Bank, ChannelErrors, stream
 from batterylab.simulated.cell import CellTruth, SimulatedCell, ZERO_degC
+from batterylab.simulated.wires import Wiring, cell_impedance_ohm
 
 if TYPE_CHECKING:
     from batterylab.simulated.stage import PowerStage
@@ -22,6 +23,10 @@ ROOM_degC = 23.0
 SHELF_SPREAD_K = 0.1
 SHIPPED_SOC = 0.30
 SUPPLY_TICK_s = 0.1
+#: frequency of an AC resistance
+STANDARD_Hz = 1000.0
+#: with more current than this a meter of AC resistance shows a fault
+MOST_A = 1e-3
 
 
 @dataclass
@@ -105,6 +110,7 @@ class World:
         self.shelf_state: dict[str, NDArray[np.float64]] = {}
         self.seat_of: dict[str, str] = {}
         self.probed: str | None = None
+        self.wiring = Wiring()
         self.probe_polarity = 1.0
         self.by_name = {place.name: place for place in self.places}
         self.by_scanner = {place.scanner_channel: place for place in self.places}
@@ -241,23 +247,44 @@ class World:
             return place.stage.temperature_degC + error_K
         return self.bank.temperature_degC(place.cycler_index) + error_K
 
-    def meter_reading(self) -> tuple[float, float] | None:
-        """Return AC resistance in ohm and OCV in V of the probed cell, as the meter sees them."""
-        if self.probed is None:
+    def meter_reading(self, meter: str = "") -> tuple[float, float] | None:
+        """Return AC resistance in ohm and OCV in V of the cell at a meter, as the meter sees them.
+
+        A meter that is wired to channels sees the cell that its closed relays lead to; else it
+        sees the probed one.
+        """
+        serial = self.wiring.serial_at(meter, self.seat_of) if self.wiring.has(meter) \
+            else self.probed  # fmt: skip
+        if serial is None or self._flows(serial):
             return None
-        cell = self.cells[self.probed]
+        cell = self.cells[serial]
         self._readings = getattr(self, "_readings", 0) + 1
-        draw = stream(self.seed, "meter", self.probed, self._readings)
+        draw = stream(self.seed, "meter", serial, self._readings)
         gain = 1.0 + (0.0 if self.errors == IDEAL else 1e-3 * _draw(self.seed, "meter-gain"))
         noise = 0.0 if self.errors == IDEAL else 1.0
-        ohm = cell.ac_resistance_ohm() * gain + 5e-6 * noise * draw.standard_normal()
-        volts = cell.open_circuit_voltage_V(self.state_of(self.probed))
+        wired = self.impedance_ohm(meter, STANDARD_Hz)
+        plain_ohm = cell.ac_resistance_ohm() if wired is None else wired.real
+        ohm = plain_ohm * gain + 5e-6 * noise * draw.standard_normal()
+        volts = cell.open_circuit_voltage_V(self.state_of(serial))
         sign = self.probe_polarity
-        if self.probed in self.seat_of:
-            place = self.by_name[self.seat_of[self.probed]]
+        if serial in self.seat_of:
+            place = self.by_name[self.seat_of[serial]]
             run = place.stage.run[0] if place.stage else self.bank.run[place.cycler_index]
             sign *= float(run[b.POLARITY])
         return ohm, sign * volts + 2e-5 * noise * draw.standard_normal()
+
+
+    def _flows(self, serial: str) -> bool:
+        """Say whether so much current flows in a cell that no meter of resistance can read it."""
+        return abs(self.flows_A().get(self.seat_of.get(serial, ""), 0.0)) > MOST_A
+
+    def impedance_ohm(self, meter: str, frequency_Hz: float) -> complex | None:
+        """Return the impedance of the cell that a wired meter sees; None if it is not wired."""
+        serial = self.wiring.serial_at(meter, self.seat_of)
+        if serial is None:
+            return None
+        state = self.state_of(serial)
+        return cell_impedance_ohm(self.cells[serial].truth, state, frequency_Hz)
 
 
 IDEAL = ChannelErrors(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)

@@ -152,7 +152,7 @@ ALLOWED = {
     "wrong polarity": {"told", "right"},
 }  # fmt: skip
 PAIRS = [(name, kind) for name, case in CASES.items() for kind in FAULTS
-         if kind not in (*case.lacks, "relay stuck", "open interlock")]  # fmt: skip
+         if kind not in (*case.lacks, "relay stuck", "relay welded", "open interlock")]  # fmt: skip
 #: after these the instrument has to be made ready again
 LASTING = ("power cycle", "local control", "wrong polarity")
 

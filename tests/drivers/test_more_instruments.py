@@ -78,7 +78,7 @@ def test_open_pins_and_over_range_are_no_readings(meter, monkeypatch):
     meter.driver.prepare()
     meter.world.probe(None)
     assert not meter.driver.read().is_valid
-    monkeypatch.setattr(meter.world, "meter_reading", lambda: (0.5, 3.7))
+    monkeypatch.setattr(meter.world, "meter_reading", lambda *_: (0.5, 3.7))
     reading = meter.driver.read()
     assert not reading.is_valid and reading.resistance_ohm == 1e9
 

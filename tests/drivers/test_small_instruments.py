@@ -47,10 +47,10 @@ def test_open_pins_and_over_range_are_no_figures(bench, monkeypatch):
     meter = bench["meter"]
     meter.prepare()
     assert not meter.read().is_valid
-    monkeypatch.setattr(bench.world, "meter_reading", lambda: (5000.0, 3.7))
+    monkeypatch.setattr(bench.world, "meter_reading", lambda *_: (5000.0, 3.7))
     reading = meter.read()
     assert not reading.is_valid and reading.resistance_ohm == 1e9
-    monkeypatch.setattr(bench.world, "meter_reading", lambda: (0.013, -150.0))
+    monkeypatch.setattr(bench.world, "meter_reading", lambda *_: (0.013, -150.0))
     reading = meter.read()
     assert not reading.is_valid and reading.voltage_V == -1e9
 

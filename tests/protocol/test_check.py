@@ -12,7 +12,7 @@ from batterylab.bench.benchfile import BenchFile
 from batterylab.cli import main
 from batterylab.errors import ProblemsError
 from batterylab.protocol import load, names
-from batterylab.protocol.check import Abilities, Cycler, check
+from batterylab.protocol.check import Abilities, Cycler, Reader, check
 
 HEAD = "schema: batterylab.protocol/1\nname: p\nsteps:\n"
 FULL = "  - charge: {rate: C/3, until: v_max, hold_until: C/20, at_most: 5 h}\n"
@@ -64,6 +64,8 @@ def test_what_the_host_must_do_is_told(tmp_path):
     ]  # fmt: skip
 
 
+PLAIN = Reader("ohm", (1e3, 1e3), False, lambda _: 1.0)
+SWEEP = Reader("sweep", (0.01, 1e3), True, lambda hertz: 4.0 / hertz)
 REFUSED = [
     ("discharge: {power: 5 W, for: 10 s}", {}, "holds no constant power", "another cycler"),
     ("discharge: {resistance: 5 Ohm, for: 10 s}", {}, "no constant resistance", "cycler"),
@@ -83,7 +85,16 @@ REFUSED = [
      "channel 1-1 has no chamber", "chamber:"),
     ("rest: {for: 1 h, ends: [{temperature: below 30 degC}]}",
      {"without_thermometer": ("1-2",)}, "channel 1-2 has no thermometer", "scanner"),
-    ("measure: {what: eis, from: 1 kHz, to: 1 Hz}", {}, "cannot read eis during a run", "ocv"),
+    ("measure: {what: eis, from: 1 kHz, to: 1 Hz}", {"readers": (("1-1", ()),)},
+     "channel 1-1 has no meter that reads eis", "meter:"),
+    ("measure: {what: eis, from: 1 kHz, to: 1 Hz}", {"readers": (("1-1", (PLAIN,)),)},
+     "no meter reads eis at 1000 to 1 Hz", "ohm reads resistance 1000 Hz"),
+    ("measure: {what: ac_resistance, at: 10 Hz}", {"readers": (("1-1", (PLAIN,)),)},
+     "no meter reads ac_resistance at 10 Hz", "ohm reads resistance 1000 Hz"),
+    ("measure: {what: eis, from: 1 kHz, to: 1 mHz}", {"readers": (("1-1", (SWEEP,)),)},
+     "no meter reads eis at 1000 to 0.001 Hz", "sweep reads 0.01 to 1000 Hz"),
+    ("measure: {what: eis, from: 1 kHz, to: 10 mHz, at_most: 10 min}",
+     {"readers": (("1-1", (PLAIN, SWEEP)),)}, "sweep takes about 1945 s", "a longer at_most"),
 ]  # fmt: skip
 
 

@@ -1,0 +1,85 @@
+"""The wires of a simulated bench between cells and meters: relays, and what is at their far end."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from batterylab.simulated.cell import CellTruth
+
+
+@dataclass
+class Wiring:
+    """Which relays lead from a meter to which channel, and which of them are closed.
+
+    Attributes
+    ----------
+    ways : dict
+        By meter: pairs of relays (scanner and place) and a channel; no relays for a meter of its
+        own.
+    closed : set of (str, int)
+        Relays whose contacts touch, whatever their scanner believes.
+    shorts : int
+        How often two cells were joined by relays.
+    """
+
+    ways: dict[str, list[tuple[tuple[tuple[str, int], ...], str]]] = field(default_factory=dict)
+    closed: set[tuple[str, int]] = field(default_factory=set)
+    shorts: int = 0
+
+    def has(self, meter: str) -> bool:
+        """Say whether a meter is wired to channels."""
+        return meter in self.ways
+
+    def channels_at(self, meter: str) -> tuple[set[str], set[str]]:
+        """Return the channels whose current leads, and those whose sense leads, are at a meter."""
+        ways = self.ways.get(meter, [])
+        return tuple({channel for relays, channel in ways if not relays or relays[k] in self.closed}
+                     for k in range(2))  # type: ignore[return-value]
+
+    def serial_at(self, meter: str, seat_of: Mapping[str, str]) -> str | None:
+        """Return the cell that a meter's sense leads see; None where a pair of leads is open.
+
+        So it is where cells are joined.
+        """
+        current, sense = self.channels_at(meter)
+        if len(current) != 1 or len(sense) != 1:
+            return None
+        return next((serial for serial, channel in seat_of.items() if channel in sense), None)
+
+    def switch(self, scanner: str, place: int, *, closed: bool) -> None:
+        """Move a relay's contact."""
+        relay = (scanner, place)
+        self.closed = self.closed | {relay} if closed else self.closed - {relay}
+        if closed:
+            self.shorts += sum(len(leads) > 1 for meter in self.ways
+                               for leads in self.channels_at(meter))  # fmt: skip
+
+
+def wiring_of(bench: Any) -> Wiring:
+    """Return the wires of a bench file."""
+    wiring = Wiring()
+    for channel in bench.channels.values():
+        for way in channel.meters:
+            relays = tuple((way.relays, place) for place in way.places)
+            wiring.ways.setdefault(way.meter, []).append((relays, channel.name))
+    return wiring
+
+
+def cell_impedance_ohm(truth: "CellTruth", state: Any, frequency_Hz: float) -> complex:
+    """Return a cell's impedance in equilibrium at its mean charge: the linearised model's."""
+    from batterylab.simulated.cell import AREA_SCALE, ZERO_degC
+
+    model = _model(truth, AREA_SCALE)
+    at = float(state[0]), float(state[1])
+    return complex(model.impedance_ohm(np.array([frequency_Hz]), at, float(state[2]) - ZERO_degC)[0])
+
+
+@lru_cache(maxsize=512)
+def _model(truth: "CellTruth", area_scale: float) -> Any:
+    from batterylab.protocol.modelcell import ModelCell
+
+    return ModelCell("Chen2020", "spme", truth, area_scale)
