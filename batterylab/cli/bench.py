@@ -105,7 +105,8 @@ def fault(
     """Let an INSTRUMENT of a simulated bench fail; docs/bench.md lists each KIND of fault.
 
     late, lost, garbage, "wrong terminator", partial, closed, over-range, "dead channel", busy,
-    "power cycle", "local control", "relay stuck", "wrong polarity", "open interlock", unplugged.
+    "power cycle", "local control", "relay stuck", "relay welded", "wrong polarity",
+    "open interlock", unplugged.
     """
     more = {} if channel is None else {"channel": channel}
     _ask(place, "fault", instrument=instrument, kind=kind, on=on, times=times, delay_s=delay_s,

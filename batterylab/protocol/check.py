@@ -269,15 +269,15 @@ def _read_problems(step: Step, read: Read, bench: Abilities, where: str) -> Iter
                 + " to ".join(f"{f:g}" for f in dict.fromkeys(each.frequency_Hz)) + " Hz"
                 for each in readers
             )  # fmt: skip
-            ends = " to ".join(f"{f:g}" for f in dict.fromkeys((read.frequency_Hz[0],
-                                                                read.frequency_Hz[-1])))  # fmt: skip
+            wanted = dict.fromkeys((read.frequency_Hz[0], read.frequency_Hz[-1]))
+            ends = " to ".join(f"{f:g}" for f in wanted)
             yield Problem(where, f"channel {channel}: no meter reads {read.what} at {ends} Hz",
                           said)  # fmt: skip
             return
         needed_s = sum(map(able.reading_s, read.frequency_Hz))
         if needed_s > step.duration_s:
             yield Problem(where, f"{able.name} takes about {needed_s:.0f} s for this, at_most is "
-                          f"{step.duration_s:g} s", "a longer at_most, or fewer frequencies")  # fmt: skip
+                          f"{step.duration_s:g} s", "a longer at_most, or fewer points")  # fmt: skip
             return
 
 

@@ -178,7 +178,8 @@ class StepNumbers:
             decades = abs(math.log10(entry.from_Hz / entry.to_Hz))
             count = max(2, round(decades * entry.points_per_decade) + 1)
             ratio = (entry.to_Hz / entry.from_Hz) ** (1 / (count - 1))
-            frequencies = tuple(entry.from_Hz * ratio**k for k in range(count))
+            inner = (entry.from_Hz * ratio**k for k in range(1, count - 1))
+            frequencies = (entry.from_Hz, *inner, entry.to_Hz)
         seconds = OCV_s if entry.what == "ocv" else max(1, round(entry.at_most_s))
         return Step(path, "measure", 0.0, math.nan, seconds, (), "next",
                     "rest", stops=self._idle_stops([], ()), measure=entry.as_,

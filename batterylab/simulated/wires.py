@@ -74,8 +74,8 @@ def cell_impedance_ohm(truth: "CellTruth", state: Any, frequency_Hz: float) -> c
     from batterylab.simulated.cell import AREA_SCALE, ZERO_degC
 
     model = _model(truth, AREA_SCALE)
-    at = float(state[0]), float(state[1])
-    return complex(model.impedance_ohm(np.array([frequency_Hz]), at, float(state[2]) - ZERO_degC)[0])
+    at, degC = (float(state[0]), float(state[1])), float(state[2]) - ZERO_degC
+    return complex(model.impedance_ohm(np.array([frequency_Hz]), at, degC)[0])
 
 
 @lru_cache(maxsize=512)
