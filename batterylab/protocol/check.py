@@ -277,7 +277,7 @@ def _read_problems(step: Step, read: Read, bench: Abilities, where: str) -> Iter
         needed_s = sum(map(able.reading_s, read.frequency_Hz))
         if needed_s > step.duration_s:
             yield Problem(where, f"{able.name} takes about {needed_s:.0f} s for this, at_most is "
-                          f"{step.duration_s:g} s", "a longer at_most, or fewer points")  # fmt: skip
+                          f"{step.duration_s:g} s", "longer, or fewer points")  # fmt: skip
             return
 
 

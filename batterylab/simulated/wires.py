@@ -1,5 +1,6 @@
 """The wires of a simulated bench between cells and meters: relays, and what is at their far end."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -9,6 +10,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     from batterylab.simulated.cell import CellTruth
+
+
+GRID_K = 5.0
 
 
 @dataclass
@@ -60,22 +64,35 @@ class Wiring:
 
 
 def wiring_of(bench: Any) -> Wiring:
-    """Return the wires of a bench file."""
+    """Return the wires of a bench file; what a meter's first reply needs is made ready."""
     wiring = Wiring()
     for channel in bench.channels.values():
         for way in channel.meters:
             relays = tuple((way.relays, place) for place in way.places)
             wiring.ways.setdefault(way.meter, []).append((relays, channel.name))
+    if wiring.ways:
+        from batterylab.simulated.cell import CellTruth, SimulatedCell
+
+        truth = CellTruth()
+        for degC in (22.0, 27.0):
+            cell_impedance_ohm(truth, SimulatedCell(truth).rest_state(0.5, degC), 1000.0)
     return wiring
 
 
 def cell_impedance_ohm(truth: "CellTruth", state: Any, frequency_Hz: float) -> complex:
-    """Return a cell's impedance in equilibrium at its mean charge: the linearised model's."""
+    """Return a cell's impedance in equilibrium at its mean charge: the linearised model's.
+
+    Between some temperatures it is interpolated: tables of another one take PyBaMM a second.
+    """
     from batterylab.simulated.cell import AREA_SCALE, ZERO_degC
 
     model = _model(truth, AREA_SCALE)
     at, degC = (float(state[0]), float(state[1])), float(state[2]) - ZERO_degC
-    return complex(model.impedance_ohm(np.array([frequency_Hz]), at, degC)[0])
+    low = GRID_K * math.floor(degC / GRID_K)
+    share = (degC - low) / GRID_K
+    ohms = [model.impedance_ohm(np.array([frequency_Hz]), at, low + k * GRID_K)[0]
+            for k in range(2)]  # fmt: skip
+    return complex(ohms[0] + share * (ohms[1] - ohms[0]))
 
 
 @lru_cache(maxsize=512)
