@@ -259,8 +259,10 @@ def _read_problems(step: Step, read: Read, bench: Abilities, where: str) -> Iter
     """Yield why a bench cannot carry a reading out: the first channel that lacks it counts."""
     for channel, readers in bench.readers:
         if not readers:
-            yield Problem(where, f"channel {channel} has no meter that reads {read.what} during a "
-                          "run", 'meter: "impedance through relays:201", in the bench file')  # fmt: skip
+            yield Problem(
+                where, f"channel {channel} has no meter that reads {read.what} during a run",
+                'meter: "impedance through relays:201", in the bench file',
+            )  # fmt: skip
             return
         able = next((each for each in readers if each.can(read)), None)
         if able is None:

@@ -3,14 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from batterylab.simulated.cell import CellTruth
-
+    from batterylab.simulated.cell import SimulatedCell
 
 GRID_K = 5.0
 
@@ -73,30 +71,22 @@ def wiring_of(bench: Any) -> Wiring:
     if wiring.ways:
         from batterylab.simulated.cell import CellTruth, SimulatedCell
 
-        truth = CellTruth()
+        cell = SimulatedCell(CellTruth())
         for degC in (22.0, 27.0):
-            cell_impedance_ohm(truth, SimulatedCell(truth).rest_state(0.5, degC), 1000.0)
+            cell_impedance_ohm(cell, cell.rest_state(0.5, degC), 1000.0)
     return wiring
 
 
-def cell_impedance_ohm(truth: "CellTruth", state: Any, frequency_Hz: float) -> complex:
-    """Return a cell's impedance in equilibrium at its mean charge: the linearised model's.
+def cell_impedance_ohm(cell: "SimulatedCell", state: Any, frequency_Hz: float) -> complex:
+    """Return a cell's impedance in equilibrium at its mean charge.
 
     Between some temperatures it is interpolated: tables of another one take PyBaMM a second.
     """
-    from batterylab.simulated.cell import AREA_SCALE, ZERO_degC
+    from batterylab.simulated.cell import MEAN_N, MEAN_P, TEMPERATURE, ZERO_degC
 
-    model = _model(truth, AREA_SCALE)
-    at, degC = (float(state[0]), float(state[1])), float(state[2]) - ZERO_degC
+    at, degC = (float(state[MEAN_N]), float(state[MEAN_P])), float(state[TEMPERATURE]) - ZERO_degC
     low = GRID_K * math.floor(degC / GRID_K)
     share = (degC - low) / GRID_K
-    ohms = [model.impedance_ohm(np.array([frequency_Hz]), at, low + k * GRID_K)[0]
+    ohms = [cell.impedance_ohm(np.array([frequency_Hz]), at, low + k * GRID_K)[0]
             for k in range(2)]  # fmt: skip
     return complex(ohms[0] + share * (ohms[1] - ohms[0]))
-
-
-@lru_cache(maxsize=512)
-def _model(truth: "CellTruth", area_scale: float) -> Any:
-    from batterylab.protocol.modelcell import ModelCell
-
-    return ModelCell("Chen2020", "spme", truth, area_scale)

@@ -284,7 +284,7 @@ class World:
         if serial is None:
             return None
         state = self.state_of(serial)
-        return cell_impedance_ohm(self.cells[serial].truth, state, frequency_Hz)
+        return cell_impedance_ohm(self.cells[serial], state, frequency_Hz)
 
 
 IDEAL = ChannelErrors(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)

@@ -69,10 +69,10 @@ def test_resistance_and_spectrum_are_those_of_the_cell(lab):
         assert [ocv["what"], ac["what"], eis["what"]] == ["ocv", "ac_resistance", "eis"]
         assert ac["through"].startswith("impedance through relays:20")
         assert ac["meter"]["model"] == "hioki_bt4560"
-        truth = bench.world.truths[serial]
+        cell = bench.world.cells[serial]
         state = bench.world.state_of(serial)
         assert ac["resistance_ohm"] == pytest.approx(
-            cell_impedance_ohm(truth, state, 1000.0).real, rel=0.01
+            cell_impedance_ohm(cell, state, 1000.0).real, rel=0.01
         )
         assert ocv["voltage_V"] == pytest.approx(ac["voltage_V"], abs=0.02)
         step = recording.steps[eis["step_index"]]
@@ -80,7 +80,7 @@ def test_resistance_and_spectrum_are_those_of_the_cell(lab):
         hertz = recording.columns["frequency_Hz"][rows]
         measured = np.isfinite(hertz)
         assert measured.sum() == 13
-        wanted = [cell_impedance_ohm(truth, state, f) for f in hertz[measured]]
+        wanted = [cell_impedance_ohm(cell, state, f) for f in hertz[measured]]
         found = recording.columns["impedance_real_ohm"][rows] \
             + 1j * recording.columns["impedance_imaginary_ohm"][rows]  # fmt: skip
         np.testing.assert_allclose(found[measured], wanted, rtol=0.02)
