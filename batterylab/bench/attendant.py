@@ -157,7 +157,9 @@ class Attendant:
         states = frame.driver.states(numbers)
         for run in active:
             number = run.entry.cycler_channel
-            run.note_start(times_s, block.state[:, frame.numbers.index(number)])
+            column = frame.numbers.index(number)
+            run.note_start(times_s, block.state[:, column])
+            run.seen = (times_s, block.current_A[:, column])
             if states[number] is CellState.RUNNING:
                 step, elapsed_s = looks[number]
                 run.note_step(step, elapsed_s, log_s)

@@ -70,6 +70,7 @@ def _fetch(attendant: Attendant, active: list[ChannelRun]) -> LogBlock:
         number = run.entry.cycler_channel
         live = block.state[:, frame.numbers.index(number)] == CellState.RUNNING
         run.note_start(times_s, block.state[:, frame.numbers.index(number)])
+        run.seen = (times_s, block.current_A[:, frame.numbers.index(number)])
         if states[number] in (CellState.OK, CellState.FAIL):
             attendant.ended(run, states[number], block, times_s, frame.last_s)
         elif run.running is not None:

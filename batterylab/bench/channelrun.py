@@ -9,9 +9,13 @@ from numpy.typing import NDArray
 
 from batterylab.bench.benchfile import ChannelEntry
 from batterylab.drivers.roles import CellState
-from batterylab.protocol import Outcome, Progress, Resolved, Segment
+from batterylab.protocol import Outcome, Progress, Resolved, Segment, Step
 from batterylab.protocol.ends import Block, Fired, Watch, likely_end
 from batterylab.protocol.form import End
+
+
+#: less current than this is none
+QUIET_A = 0.005
 
 
 @dataclass
@@ -45,6 +49,8 @@ class Running:
         The condition with which the runner ended the last step.
     stops : tuple of End
         The bench's own conditions that stop any step.
+    seen : (ndarray, ndarray)
+        Times and currents of the cycler's last samples.
     """
 
     segment: Segment
@@ -184,6 +190,7 @@ class ChannelRun:
     carried: Carried | None = None
     results: list[Outcome] = field(default_factory=list)
     stops: tuple[End, ...] = ()
+    seen: tuple[NDArray[np.float64], NDArray[np.float64]] = (np.zeros(0), np.zeros(0))
 
     def __post_init__(self) -> None:
         self.progress = Progress(self.resolved)
@@ -314,6 +321,14 @@ class ChannelRun:
         last = len(steps) - 1
         if len(running.starts_s) <= last:
             start = end_s - steps[last].duration_s if steps[last].is_fixed else end_s - 1
+            for k in range(len(running.starts_s), last + 1):
+                seen_s = self._seen_start(running, k)
+                if seen_s is None:
+                    break
+                if k == last:
+                    start = seen_s
+                else:
+                    running.starts_s.append(seen_s)
             self._fill(running, last, start)
 
     def note_starts(self, starts_s: Sequence[float], ends_s: Sequence[float]) -> None:
@@ -332,6 +347,11 @@ class ChannelRun:
 
     def _fill(self, running: Running, index: int, start_s: float) -> None:
         """Enter the start of step `index`, and of those before it that are not known."""
+        while len(running.starts_s) < index:
+            seen_s = self._seen_start(running, len(running.starts_s))
+            if seen_s is None or seen_s > start_s:
+                break
+            running.starts_s.append(seen_s)
         known = len(running.starts_s)
         if index < known:
             return
@@ -346,6 +366,19 @@ class ChannelRun:
         for start in reversed(starts):
             floor = max(floor, start)
             running.starts_s.append(floor)
+
+    def _seen_start(self, running: Running, k: int) -> float | None:
+        """Return when step `k` began, from the direction of the current; None if it does not show.
+
+        A step that may end early, such as a pulse at a voltage, has no length to count back by.
+        """
+        before, own = (_direction(step) for step in running.segment.steps[k - 1 : k + 1])
+        if before == own or before is None or own is None:
+            return None
+        times_s, amps = self.seen
+        ways = np.where(np.abs(amps) < QUIET_A, 0, np.sign(amps))
+        found = np.flatnonzero((times_s > running.starts_s[-1] + 0.5) & (ways == own))
+        return float(times_s[found[0]]) - 1.0 if len(found) else None
 
     def lengths(self, now_s: float) -> list[tuple[float, float]]:
         """Return begin and end of each step that has begun; what still runs ends now."""
@@ -369,6 +402,13 @@ class ChannelRun:
         names = [name for name, _ in self.progress.marks]
         self.progress.marks.clear()
         return names
+
+
+def _direction(step: Step) -> int | None:
+    """Return 1 for charge, -1 for discharge, 0 without current; None if it changes."""
+    if step.points is not None:
+        return None
+    return 0 if step.mode == "rest" else int(math.copysign(1, step.current_A))
 
 
 def rest_of(segment: Segment, ended: int, carried: Carried | None) -> Segment:

@@ -362,6 +362,8 @@ def import_(file: Path, name: str, out: Path | None) -> None:
 @click.option("--changeover", default="1 h", show_default=True, help="To change a batch of cells.")
 @click.option("--attended", is_flag=True, help="Batches begin on weekdays, 8:00 to 17:00 UTC.")
 @click.option("--start", metavar="DATE", type=click.DateTime(), help="Of the calendar, UTC.")
+@click.option("--parameters", default="Chen2020", show_default=True, metavar="SET",
+              help="Of the simulated cell whose durations count: a full-cell set of PyBaMM.")
 @click.option("--packs", type=float, metavar="N", help="Packs a week: how many channels is that?")
 @click.option("--lot", type=click.IntRange(2), default=1000, show_default=True,
               help="Cells of one lot, for --packs.")
@@ -370,7 +372,8 @@ def import_(file: Path, name: str, out: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
 def plan(
     study: Path, channels: int | None, cells: int | None, changeover: str, attended: bool,
-    start: "datetime | None", packs: float | None, lot: int, out: Path | None, as_json: bool,
+    start: "datetime | None", parameters: str, packs: float | None, lot: int, out: Path | None,
+    as_json: bool,
 ) -> None:
     """Plan STUDY: hours a cell, channel-hours, batches, calendar, channels for a delivery.
 
@@ -390,7 +393,7 @@ def plan(
     made = make(
         Study.open(study), channels=channels, cells=cells, attended=attended,
         changeover_h=parse_as(changeover, "duration_s") / 3600,
-        start=start.replace(tzinfo=UTC) if start else None,
+        start=start.replace(tzinfo=UTC) if start else None, parameter_set=parameters,
     )
     data = made.to_dict()
     if packs is not None:

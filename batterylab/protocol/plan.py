@@ -6,6 +6,7 @@ batch takes the sum of its protocols, their soaks, and one changeover by hand. C
 independently of each other.
 """
 
+import difflib
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -233,10 +234,14 @@ def plan(
     Raises
     ------
     BatterylabError
-        If there are no cells, no channels or no protocols.
+        If there are no cells, no channels or no protocols, or channels without a chamber and a
+        protocol that changes its air.
     """
+    from batterylab.fit.celltables import FULL_CELLS
+
     names = study.definition.protocols
     cells = len(study.cells) if cells is None else cells
+    channels_given = channels
     chambers = _chambers(study) if channels is None else {"": channels}
     channels = sum(chambers.values())
     for what, value in (("protocols", len(names)), ("cells", cells), ("channels", channels)):
@@ -244,12 +249,17 @@ def plan(
             raise BatterylabError(
                 f"{study.path}: there are no {what}", hint=f"give the study {what}, or --{what} N"
             )
+    if parameter_set not in FULL_CELLS and not parameter_set.lower().endswith(".json"):
+        near = difflib.get_close_matches(parameter_set, FULL_CELLS, n=1)
+        raise BatterylabError(
+            f"{parameter_set!r} is no full-cell set that PyBaMM ships",
+            hint=f"did you mean {near[0]!r}?" if near else f"known: {', '.join(FULL_CELLS)}",
+        )
     if not 0.0 <= changeover_h <= WEEK_h:
         raise BatterylabError(f"a changeover of {changeover_h:g} h", hint="0 h to 168 h")
-    durations = tuple(
-        duration(load(name, [study.protocols_folder]).resolve(study.cell_type), parameter_set)
-        for name in names
-    )
+    resolved = [load(n, [study.protocols_folder]).resolve(study.cell_type) for n in names]
+    _refuse_without_chamber(study, resolved, chambers if channels_given is None else {})
+    durations = tuple(duration(each, parameter_set) for each in resolved)
     begin = _whole_hour(start or datetime.now(UTC))
     pack = study.definition.pack
     calendar = _Calendar(begin, attended)
@@ -261,6 +271,19 @@ def plan(
         study.definition.name, durations, cells, channels, changeover_h, attended, begin, spans,
         pack.series * pack.parallel if pack else None, study.cell_type, chambers,
     )  # fmt: skip
+
+
+def _refuse_without_chamber(
+    study: Study, protocols: Sequence[Resolved], chambers: dict[str, int]
+) -> None:
+    """Raise where a protocol changes the air, and channels stand in no chamber."""
+    soaks = [each.name for each in protocols if any(step.air for step in each.steps())]
+    if soaks and chambers.get(""):
+        raise BatterylabError(
+            f"{study.path}: {', '.join(soaks)} changes the chamber's temperature, and "
+            f"{chambers['']} channels of bench.yaml stand in none",
+            hint="chamber: in the bench file for every channel, or --channels N in one",
+        )
 
 
 def _chambers(study: Study) -> dict[str, int]:

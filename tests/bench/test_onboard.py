@@ -2,9 +2,12 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from batterylab.bench.channelrun import ChannelRun, Running
 from batterylab.bench.onboard import Guards, compile_segment
 from batterylab.cells import CellType
 from batterylab.drivers.roles import OnboardTest
@@ -129,3 +132,19 @@ def test_every_step_of_the_shipped_ones_is_bounded_and_guarded(name):
             assert found.tests[:2] == (HIGH, LOW)
             ends = [test for test in found.tests if test.action == "FAIL" and test.when == "AT"]
             assert [test.time_s for test in ends] == ([] if step.is_fixed else [step.duration_s])
+
+
+def test_a_pulse_that_ends_early_between_two_looks_is_found_by_its_current():
+    steps = (
+        Step("a", "pulse", -5.0, 2.5, 10), Step("b", "rest", 0.0, math.nan, 40, mode="rest"),
+        Step("c", "pulse", 3.0, 4.2, 10),
+    )  # fmt: skip
+    run = ChannelRun.__new__(ChannelRun)
+    run.entry, run.remarks = SimpleNamespace(name="1-1"), []
+    run.running = Running(Segment(steps), [100.0], 7, [0.0] * 3)
+    seconds = np.arange(101.0, 160.0)
+    amps = np.select([seconds <= 110, seconds <= 150, seconds <= 151], [-5.0, 0.0, 3.0], 0.0)
+    run.seen = (seconds, amps)
+    run.note_end(151.0)
+    assert run.running.starts_s == [100.0, 110.0, 150.0]
+    assert run.remarks == []

@@ -195,3 +195,35 @@ def test_people_who_come_once_a_day_halve_what_a_bench_takes(study):
     # 50 packs of 96 cells are 4.8 lots; 8 of each are 38.4 cells; 100 cells a week on 20 channels
     assert some["channels"] == math.ceil(38.4 / 5)
     assert some["channel_hours_per_week"] == pytest.approx(384.0)
+
+
+SOAKING = """\
+schema: batterylab.protocol/1
+name: two
+chamber: {temperature: 25 degC, within: 2 degC}
+steps:
+  - soak: {temperature: 40 degC, for: 1 h}
+  - charge: {rate: 1C, until: v_max, hold_until: C/20, at_most: 3 h}
+  - discharge: {rate: C/2, until: v_min, at_most: 4 h}
+"""
+
+
+def test_a_protocol_that_soaks_is_refused_where_there_is_no_chamber(study):
+    (study.protocols_folder / "two.yaml").write_text(SOAKING)
+    assert plan(study, start=MONDAY).batches == 1
+    bench = study.bench_path.read_text()
+    study.bench_path.write_text(bench.replace("chamber: chamber, shelf: 2", "shelf: 2"))
+    with pytest.raises(BatterylabError, match="two changes the chamber's temperature, and 16 chan"):
+        plan(study, start=MONDAY)
+    assert plan(study, channels=16, start=MONDAY).batches == 3
+
+
+def test_another_cell_takes_another_time(study):
+    (study.protocols_folder / "two.yaml").write_text(SOAKING)
+    ours, other = (plan(study, start=MONDAY, parameter_set=name).durations[0]
+                   for name in ("Chen2020", "Ecker2015"))  # fmt: skip
+    assert ours.source == other.source == "simulation"
+    assert abs(ours.hours - other.hours) > 0.01
+    with pytest.raises(BatterylabError, match="'Chen2021' is no full-cell set") as caught:
+        plan(study, parameter_set="Chen2021")
+    assert "did you mean 'Chen2020'?" in caught.value.hint
