@@ -13,7 +13,6 @@ from batterylab.protocol import Outcome, Progress, Resolved, Segment, Step
 from batterylab.protocol.ends import Block, Fired, Watch, likely_end
 from batterylab.protocol.form import End
 
-
 #: less current than this is none
 QUIET_A = 0.005
 
