@@ -318,6 +318,21 @@ class StudyFile(_Part):
                 raise ValueError(f"{what}: {twice[0]} stands twice\n  hint: one entry a feature")
         return self
 
+    @model_validator(mode="after")
+    def _limits_fit_the_cell(self) -> "StudyFile":
+        """Refuse limits on a capacity that the data sheet's cannot meet or miss: mAh for Ah."""
+        nominal = self.cell_type.nominal_capacity_Ah
+        for limit in self.limits:
+            if limit.feature not in ("capacity_Ah", "charge_capacity_Ah"):
+                continue
+            for side, value in (("lower", limit.lower), ("upper", limit.upper)):
+                if value is not None and not 0.1 * nominal <= value <= 3.0 * nominal:
+                    raise ValueError(
+                        f"limits: {limit.feature}: {side} {value:g} Ah does not fit a cell of "
+                        f"{nominal:g} Ah\n  hint: mind Ah and mAh"
+                    )
+        return self
+
 
 class Study:
     """A study's folder, opened and checked.

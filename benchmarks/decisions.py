@@ -84,6 +84,8 @@ class Row:
     bench: float = 0.0
     gauge: tuple[int, int, int] = (10, 3, 3)
     skewed: bool = False
+    ppk: float = PPK
+    held_out: bool = False
 
     @property
     def name(self) -> str:
@@ -95,6 +97,8 @@ class Row:
             cells, channels, repeats = self.gauge
             text += f" bench/cell {self.bench:g} (gauge {cells}x{channels}x{repeats}"
             text += f", df {channels - 1} and {cells * channels * (repeats - 1)})"
+        if self.ppk != PPK:
+            text += f" Ppk {self.ppk:g}"
         return text + (f" skewness {SKEWNESS:g}" if self.skewed else "")
 
     @property
@@ -105,12 +109,24 @@ class Row:
     @property
     def lower(self) -> float:
         """The lower limit that makes Ppk what it is; the mean is 0."""
-        return -3.0 * PPK * self.total
+        return -3.0 * self.ppk * self.total
 
     def truth(self) -> dict[str, float]:
         """Return the true values."""
         outside = float(fraction_outside(0.0, self.total, self.lower, None))
-        return dict(zip(QUANTITIES, (0.0, 1.0, self.ratio, PPK, outside), strict=True))
+        return dict(zip(QUANTITIES, (0.0, 1.0, self.ratio, self.ppk, outside), strict=True))
+
+
+#: designs that had no part in choosing how Ppk is bounded on a studied bench
+HELD_OUT = [
+    Row(counts, ratio, bench, gauge, ppk=ppk, held_out=True)
+    for counts, ratio, bench, gauge, ppk in (
+        ((6,) * 4, 0.1, 0.2, (5, 5, 3), 1.33), ((15,) * 6, 2.0, 0.7, (8, 2, 2), 1.0),
+        ((5,) * 15, 0.3, 1.0, (5, 5, 3), 1.67), ((20,) * 5, 0.5, 0.7, (12, 6, 2), 1.67),
+        ((4,) * 8, 1.0, 1.0, (8, 3, 2), 1.0), ((8,) * 12, 0.1, 1.0, (10, 5, 2), 2.0),
+        ((30,) * 3, 1.5, 0.4, (6, 4, 3), 1.33), ((3, 5, 7, 9, 6, 12), 0.7, 0.6, (10, 3, 2), 1.33),
+    )
+]  # fmt: skip
 
 
 def cells_of(row: Row, rng: np.random.Generator) -> LotSample:
@@ -205,7 +221,8 @@ def coverage_rows(quick: bool) -> list[Row]:
         rows += [Row((8,) * 3, 0.8, bench, gauge)]
         if not quick:
             rows += [Row((10,) * 10, 0.5, bench, gauge)]
-    return [*rows, Row((10,) * 10, 0.5, skewed=True)]
+    rows += [Row((10,) * 10, 0.5, skewed=True)]
+    return rows if quick else [*rows, *HELD_OUT]
 
 
 # Probabilities
@@ -344,6 +361,8 @@ def part_of(row: Row) -> str:
     """Return the part of the run that a row of coverage belongs to."""
     if row.skewed:
         return "skewed"
+    if row.held_out:
+        return "held-out"
     if row.bench:
         return f"bench-{row.bench:g}"
     return f"lots-{len(row.counts)}" if len(set(row.counts)) == 1 else "unequal"

@@ -39,7 +39,7 @@ _DIRECT_Wh = {"energy_Wh": 1.0}
 _KEYS = (
     "difference", "interval_90", "p_different", "p_not_equivalent", "probability_a_better",
     "probability_equivalent", "expected_loss_a", "expected_loss_b",
-    "expected_loss_a_money", "expected_loss_b_money", "lots_to_decide",
+    "expected_loss_a_money", "expected_loss_b_money", "currency", "cells", "lots_to_decide",
 )  # fmt: skip
 
 
@@ -114,6 +114,8 @@ def _between(
     entry["verdict"], entry["reason"] = _verdict(found, width, higher)
     loss_a, loss_b = expected_losses(one, other, higher=higher)
     money = _worth(costs, Wh_per_unit)
+    if money is not None and costs is not None:
+        entry.update(currency=costs.currency, cells=costs.cells)
     entry.update({
         "interval_90": margin_interval(found),
         "p_different": found.p_value,
@@ -162,9 +164,7 @@ def probability_within(a: Posterior, b: Posterior, width: float) -> float:
     return float(np.mean(b.cdf(values + width) - b.cdf(values - width)))
 
 
-def lots_to_decide(
-    found: Difference, a: Estimate, b: Estimate, width: float | None
-) -> int | None:
+def lots_to_decide(found: Difference, a: Estimate, b: Estimate, width: float | None) -> int | None:
     """Return how many lots of each supplier would decide, were the means and spreads as seen.
 
     A difference is decided where it is found with 90 % power; its absence where both one-sided

@@ -1,10 +1,16 @@
 """Bounds of capability where the bench's own scatter was taken out, held to their level.
 
+Draws in which the bench scatters more than the cells and the bench together are impossible and
+left out: set to no spread at all they would make Ppk's upper end endless.
+
 Generalised bounds are too wide where few channels tell the bench's variance: the draws of the
 lots, the cells and the bench are added as if each had to be at its worst. So the study is made
 again from its own draws, some hundreds of times, and each time it is asked where the truth then
-lies among the draws. Those places give the level that would have held; since they are
-themselves an estimate, half of the correction is applied. All points are fixed.
+lies among the draws. Those places give the level that would have held (prepivoting). Without it
+the bounds err on the safe side, with it on the other (the draws are wider than the truth is
+uncertain): the level lies between the two, and its middle leaves the least error that may
+remain whichever is nearer. ``docs/statistics.md`` has what held in designs that had no part in
+this choice. All points are fixed.
 
 References
 ----------
@@ -16,6 +22,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from batterylab.suppliers.components import FLOOR, LotSample, Pivots
@@ -23,9 +30,10 @@ from batterylab.suppliers.measurement import CHANNELS, INTERACTION, REPEATS, Gau
 from batterylab.suppliers.nodes import Array, chi_squares, normals
 
 STUDIES = POINTS = 256
-#: of the correction, what is applied
+#: the level that is taken lies so far from the uncorrected to the wholly corrected one
 SHARE = 0.5
-_LEAST = 32
+#: with a smaller share of possible draws the bench swamps the cells: nothing is corrected
+LEAST_POSSIBLE = 1 / 16
 #: dimensions of `nodes` for the studies made again
 _WITHIN, _LOTS, _MEAN, _CHANNEL, _BOTH, _REPEAT = 8, 9, 10, 11, 6, 7
 
@@ -81,14 +89,16 @@ def levels(
     Returns
     -------
     Levels or None
-        None with one lot, or where hardly a draw leaves the cells a spread of their own.
+        None with one lot, or where few draws leave the cells a spread of their own.
 
     Notes
     -----
     Lots count as equally large here, each with the mean number of cells.
     """
     possible = np.flatnonzero(drawn.cell > 0)
-    if drawn.lot is None or len(possible) < _LEAST or not sample.df_within:
+    if drawn.lot is None or not sample.df_within:
+        return None
+    if len(possible) < LEAST_POSSIBLE * len(drawn.cell):
         return None
     chosen = possible[np.linspace(0, len(possible) - 1, STUDIES).astype(int)]
     lot, cell = drawn.lot[chosen][:, None], drawn.cell[chosen][:, None]
@@ -98,9 +108,12 @@ def levels(
         for part in (bench.repeatability, bench.channel, bench.interaction, bench.cell)
     ))  # fmt: skip
     again = _again(sample, study, mean, lot, cell + parts.gauge, parts)
-    found = _ppk(*_draws(sample, study, again), lower, upper)
+    means, variances, is_possible = _draws(sample, study, again)
+    found = _ppk(means, variances, lower, upper)
     true = _ppk(mean, lot + cell, lower, upper)
-    return Levels(np.sort(np.mean(found < true, axis=1)))
+    below = np.sum((found < true) & is_possible, axis=1)
+    of = np.sum(is_possible, axis=1)
+    return Levels(np.sort(below[of > 0] / of[of > 0]))
 
 
 def _again(
@@ -129,8 +142,13 @@ def _again(
     )  # fmt: skip
 
 
-def _draws(sample: LotSample, study: GaugeStudy, again: _Again) -> tuple[Array, Array]:
-    """Return draws of mean and total variance of each study, shape (studies, points)."""
+def _draws(
+    sample: LotSample, study: GaugeStudy, again: _Again
+) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """Return draws of mean and total variance of each study, and which of them are possible.
+
+    Shapes are (studies, points).
+    """
     lots, per_lot = len(sample.lots), sample.cells / len(sample.lots)
     cell = again.cells / chi_squares(sample.df_within, 0, POINTS)
     least = float(special.fdtri(lots - 1, sample.df_within, FLOOR)) * (lots - 1)
@@ -147,7 +165,7 @@ def _draws(sample: LotSample, study: GaugeStudy, again: _Again) -> tuple[Array, 
         )
     ]  # fmt: skip
     gauge = study.components(np.zeros(1), *lines).gauge
-    return mean, np.maximum(cell - gauge, 0.0) + lot
+    return mean, np.maximum(cell - gauge, 0.0) + lot, cell > gauge
 
 
 def _ppk(mean: Array, variance: Array, lower: float | None, upper: float | None) -> Array:

@@ -153,8 +153,8 @@ def capability(
     confidence : float
         Of the two-sided intervals.
     levels : Levels, optional
-        Which levels of the draws to take, where a gauge study was taken out
-        (`batterylab.suppliers.calibration`).
+        Which levels of the draws to take, where a gauge study was taken out; draws without a
+        spread of the cells are then left out (`batterylab.suppliers.calibration`).
 
     Returns
     -------
@@ -168,9 +168,11 @@ def capability(
     if sd is None or drawn is None or sd <= 0 or (lower is None and upper is None):
         return None
     found = indices(sample.mean, sd, lower, upper)
-    spread = np.sqrt(np.maximum(drawn.total, 1e-300))
-    cpk = np.min(_margins(drawn.mean, spread, lower, upper), axis=0) / 3.0
-    shares = fraction_outside(drawn.mean, spread, lower, upper)
+    possible = np.ones(len(drawn.cell), dtype=bool) if levels is None else drawn.cell > 0
+    spread = np.sqrt(np.maximum(drawn.total[possible], 1e-300))
+    means = drawn.mean[possible]
+    cpk = np.min(_margins(means, spread, lower, upper), axis=0) / 3.0
+    shares = fraction_outside(means, spread, lower, upper)
 
     def of_index(level: float) -> float:
         return float(np.quantile(cpk, levels.at(level) if levels else level))
@@ -181,7 +183,7 @@ def capability(
     tail = (1.0 - confidence) / 2.0
     width = None if lower is None or upper is None else upper - lower
     both = None if width is None else width / 6.0 / spread
-    off = None if width is None or target is None else np.hypot(spread, drawn.mean - target)
+    off = None if width is None or target is None else np.hypot(spread, means - target)
     return Capability(
         cp=found.cp,
         cpk=found.cpk,

@@ -251,6 +251,10 @@ def _risks(judged: Sequence[Judged], rules: Sequence[dict[str, Any]]) -> list[st
     return risks
 
 
+def _cells(count: int) -> str:
+    return f"{count} cell{'' if count == 1 else 's'}"
+
+
 def _rule_risks(rules: Sequence[dict[str, Any]]) -> list[str]:
     """Say of how many cells each rule speaks, and of how many its standard would."""
     risks = []
@@ -258,8 +262,9 @@ def _rule_risks(rules: Sequence[dict[str, Any]]) -> list[str]:
         rows = [row for row in rules if row["rule"] == name]
         one = rows[0]
         under = f"; it holds at {one['conditions']}" if one["conditions"] else ""
+        cells = _cells(min(row["cells"] for row in rows))
         risks.append(
-            f"{name}: applied to the {min(row['cells'] for row in rows)} cells measured; its type "
-            f"test has {one['type_test_cells']} cells ({one['type_test_mark']}){under}"
+            f"{name}: applied to the {cells} measured; its type test has "
+            f"{one['type_test_cells']} cells ({one['type_test_mark']}){under}"
         )
     return risks

@@ -24,9 +24,22 @@ def page(card: Mapping[str, Any]) -> Iterator[str]:
         for risk in decision["risks"]:
             yield f"  risk: {risk}"
         yield from _loss(decision)
-    for parts in (_capability, _measurement, _consistency, _watch, _between, _weighted, _ageing,
-                  _pack, _left_out):  # fmt: skip
+    for parts in (_gates, _capability, _measurement, _consistency, _watch, _between, _weighted,
+                  _ageing, _pack, _left_out):  # fmt: skip
         yield from parts(card)
+
+
+def _gates(card: Mapping[str, Any]) -> Iterator[str]:
+    for place, row in enumerate(card["rules"]):
+        if not place:
+            yield "\nGates by rule (the mark says how well the figure is known):"
+        word = {True: "met", False: "NOT MET", None: "not judged"}[row["met"]]
+        if row["met"] is None:
+            figures = str(row["reason"])
+        else:
+            figures = f"{row['value']:.5g} against {row['limit']:.5g}"
+        yield (f"  {row['rule']}, {row['supplier']}: {row['requirement']}: {figures}: {word} "
+               f"({row['mark']})")  # fmt: skip
 
 
 def _sure(decision: Mapping[str, Any]) -> str:
@@ -57,7 +70,8 @@ def _between(card: Mapping[str, Any]) -> Iterator[str]:
             yield "\nBetween suppliers:"
         names = {"A BETTER": f"{row['a']} BETTER", "B BETTER": f"{row['b']} BETTER"}
         verdict = names.get(row["verdict"], row["verdict"])
-        margin = "no margin" if row["margin"] is None else f"margin {row['margin']:.4g}"
+        unit = _unit(card, row["feature"])
+        margin = "no margin" if row["margin"] is None else f"margin {row['margin']:.4g}{unit}"
         yield (f"  {row['a']} and {row['b']}, {row['feature']} ({margin}): {verdict}: "
                f"{row['reason']}")  # fmt: skip
         if row["probability_a_better"] is not None:
@@ -72,11 +86,18 @@ def _choice(card: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[str]:
     loss_a, loss_b = row["expected_loss_a"], row["expected_loss_b"]
     if loss_a is None or loss_b is None:
         return
-    unit = card["features"][row["feature"]]["unit"]
-    money = row["expected_loss_a_money"], row["expected_loss_b_money"]
-    tail = "" if None in money else f" ({money[0]:,.0f} and {money[1]:,.0f} in money)"
-    yield (f"    expected loss a cell of choosing {row['a']} {loss_a:.3g}, {row['b']} "
-           f"{loss_b:.3g} {unit}{tail}")  # fmt: skip
+    unit = _unit(card, row["feature"])
+    money, tail = (row["expected_loss_a_money"], row["expected_loss_b_money"]), ""
+    if None not in money:
+        tail = (f" ({row['currency']} {money[0]:,.0f} and {money[1]:,.0f} over "
+                f"{row['cells']:,} cells)")  # fmt: skip
+    yield (f"    expected loss a cell of choosing {row['a']} {loss_a:.3g}{unit}, {row['b']} "
+           f"{loss_b:.3g}{unit}{tail}")  # fmt: skip
+
+
+def _unit(card: Mapping[str, Any], feature: str) -> str:
+    unit = card["features"][feature]["unit"]
+    return f" {unit}" if unit and unit != "1" else ""
 
 
 def _weighted(card: Mapping[str, Any]) -> Iterator[str]:
@@ -103,7 +124,7 @@ def _capability(card: Mapping[str, Any]) -> Iterator[str]:
         low, high = found["cpk_interval"]
         yield (f"  {feature}, {name}: Ppk {found['cpk']:.2f} ({low:.2f} to {high:.2f}), n = "
                f"{found['n']}; with 95 % confidence outside at most "
-               f"{_share(found['fraction_outside_upper_95'])}")  # fmt: skip
+               f"{_share(found['fraction_outside_upper_95']).lstrip('< ')}")  # fmt: skip
         yield from _rule(entry)
         skewed = found["percentile"]
         if skewed:
@@ -114,13 +135,13 @@ def _capability(card: Mapping[str, Any]) -> Iterator[str]:
 def _rule(entry: Mapping[str, Any]) -> Iterator[str]:
     risks = entry["conformity"]
     if risks:
-        yield (f"    decision rule on this bench: accepts a cell outside with "
-               f"{_share(risks['consumer_risk'])}, refuses a good one with "
+        yield (f"    decision rule on this bench, of all cells: accepted though outside "
+               f"{_share(risks['consumer_risk'])}, not accepted though inside "
                f"{_share(risks['producer_risk'])}")  # fmt: skip
 
 
 def _share(share: float) -> str:
-    return "0.001 %" if share < 1e-5 else f"{100 * share:.2g} %"
+    return "< 0.001 %" if share < 1e-5 else f"{100 * share:.2g} %"
 
 
 def _measurement(card: Mapping[str, Any]) -> Iterator[str]:
@@ -143,7 +164,11 @@ def _measurement(card: Mapping[str, Any]) -> Iterator[str]:
         yield "\nMeasurement, from the gauge study:"
         yield from corrected[: 2 * MOST]
     if not_corrected:
-        yield f"  not corrected for the bench: {_names(not_corrected)}"
+        if not corrected:
+            yield "\nMeasurement: there is no gauge study, so every spread holds the bench's too"
+        else:
+            yield ("  not corrected, the gauge study has no repeats of them: "
+                   f"{', '.join(not_corrected)}")  # fmt: skip
 
 
 def _names(names: Sequence[str]) -> str:
@@ -276,8 +301,34 @@ def _left_out(card: Mapping[str, Any]) -> Iterator[str]:
         yield f"\n{rows} left out; the scorecard lists them with the reason"
     if card["out_of_temperature"]:
         yield f"{len(card['out_of_temperature'])} tests at another temperature than asked for"
+    odd = [note.partition("; it counts")[0] for one in card["features"].values()
+           for entry in one["suppliers"].values() for note in entry["notes"]
+           if "counts all the same" in note]  # fmt: skip
+    for place, note in enumerate(dict.fromkeys(odd)):
+        if not place:
+            yield "\nFar off their lot by six robust standard deviations or more, and counted:"
+        if place == 2 * MOST:
+            yield f"  and {len(odd) - place} more"
+            break
+        yield f"  {note}"
     for row in card["sensitivity"]:
         text = "the decision does not change"
         if row["changed"]:
             text = "; ".join(f"{name} becomes {row['verdicts'][name]}" for name in row["changed"])
-        yield f"With {row['case']}: {text}"
+        yield f"With {row['case']}: {text}{_effect(card, row)}"
+
+
+def _effect(card: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """Return how a case moves mean and spread of the feature that ranks."""
+    feature = card["features"].get(row["feature"] or "")
+    if feature is None:
+        return ""
+    moved = []
+    for name, mean in row["means"].items():
+        entry, sd = feature["suppliers"].get(name), row["sd_total"].get(name)
+        if entry is None or entry["sd_total"] is None or sd is None:
+            continue
+        if mean != entry["mean"] or sd != entry["sd_total"]:
+            moved.append(f"{name} mean {entry['mean']:.4g} to {mean:.4g}, "
+                         f"sd {entry['sd_total']:.2g} to {sd:.2g}")  # fmt: skip
+    return f"; {row['feature']}: {'; '.join(moved)}" if moved else ""

@@ -112,21 +112,28 @@ def rank(feature: str, estimates: Mapping[str, Estimate]) -> dict[str, Any]:
         "better": direction,
         "order": order,
         "probability_best": shares,
-        "statement": _statement(feature, direction, order, shares),
+        "statement": _statement(feature, direction, order, shares, estimates),
     }
 
 
 def _statement(
-    feature: str, direction: str, order: Sequence[str], shares: Mapping[str, float | None]
-) -> str:
+    feature: str, direction: str, order: Sequence[str], shares: Mapping[str, float | None],
+    estimates: Mapping[str, Estimate],
+) -> str:  # fmt: skip
     if len(order) < 2:
         return f"one supplier: there is nothing to rank by {feature}"
     first = order[0]
     share = shares[first]
     if share is None:
+        samples = [estimates[name].sample for name in order]
+        means = [sample.mean for sample in samples]
+        if max(means) - min(means) <= 1e-12 * max(abs(mean) for mean in means):
+            return f"the means of {feature} are equal: there is nothing to rank"
+        few = any(sample.df_between < 1 for sample in samples)
+        why = "lots are too few" if few else "their means do not differ at all"
         return (
             f"{first} has the {direction} mean {feature} of the cells measured; how firmly is "
-            "not known, since lots are too few"
+            f"not known, since {why}"
         )
     without = [name for name in order if shares[name] is None]
     left_out = f"; with a single lot, no probability: {', '.join(without)}" if without else ""

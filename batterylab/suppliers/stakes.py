@@ -27,10 +27,11 @@ def stakes(judged: Sequence[Judged], costs: Costs | None) -> dict[str, Any]:
     dict
         ``probability_conforms`` (at least: over several limits the chances of failing are
         added up), ``expected_fraction_outside`` (at most, the same way), ``expected_loss``
-        {``currency`` ``accept`` ``refuse``} or None without costs or without limits.
+        {``currency`` ``accept`` ``refuse``} or None without costs, without limits, or
+        where lots or cells are too few to speak of the supplier.
     """
     known = [item.capability for item in judged if item.capability is not None]
-    if not known or len(known) < len(judged):
+    if not known or len(known) < len(judged) or any(item.is_thin for item in judged):
         return {"probability_conforms": None, "expected_fraction_outside": None,
                 "expected_loss": None}  # fmt: skip
     fails = sum(1.0 - found.probability_at_most(TOLERATED) for found in known)

@@ -91,9 +91,18 @@ def _percent(what: str, sd: float | None, interval: Sequence[float] | None, mean
         return f"{what} not known"
     scale = 100.0 / abs(mean)
     if interval is None:
-        return f"{what} {scale * sd:.2f} %"
+        return f"{what} {scale * sd:.2f} % (no interval)" if sd else f"{what} below resolution"
     low, high = (scale * end for end in interval)
     return f"{what} {scale * sd:.2f} % ({low:.2f} to {high:.2f})"
+
+
+def _lots(scorecard: Mapping[str, Any], supplier: str) -> int:
+    """Return the lots behind the pack's figure."""
+    for feature in ("capacity_Ah", "relative_capacity"):
+        entry = scorecard["features"].get(feature)
+        if entry is not None and supplier in entry["suppliers"]:
+            return int(entry["suppliers"][supplier]["lots"])
+    return 0
 
 
 def _cost(scorecard: Mapping[str, Any]) -> str:
@@ -107,10 +116,13 @@ def _cost(scorecard: Mapping[str, Any]) -> str:
         if drawn is not None:
             tail = f", drawn from its cells: they are not normal, and for normal ones {loss:.2f} %"
             loss, interval = drawn["loss_percent"], drawn["interval"]
+        lots = _lots(scorecard, name)
+        if lots < 2 and loss is not None:
+            tail += ", of one lot" if lots else ", of these cells: no lot is named"
         if loss is None:
             texts.append(f"{name} not known")
         elif interval is None:
-            texts.append(f"{name} {loss:.2f} %")
+            texts.append(f"{name} {loss:.2f} % (no interval){tail}")
         else:
             texts.append(f"{name} {loss:.2f} % ({interval[0]:.2f} to {interval[1]:.2f}){tail}")
     return (

@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 from supplier_tables import LIMITS, drawn_rows, frame, gauge_rows, make_study, row
 
-from batterylab.errors import EnvironmentFailedError
+from batterylab.errors import BatterylabError, EnvironmentFailedError
 from batterylab.suppliers import SCHEMA, scorecard, summary_lines
 from batterylab.suppliers.card import Scorecard
+from batterylab.suppliers.pages import page
 
 TOP = {
     "schema", "study", "cell_type", "generated_utc", "software", "which_recording", "seed",
@@ -477,3 +478,31 @@ def test_the_five_lines_say_what_the_scorecard_says(study):
     loss = data["pack"]["suppliers"]["Beta"]["loss_percent"]
     assert f"Beta {loss:.2f} %" in pack
     assert pack.startswith("Pack 96s1p")
+
+
+def test_the_page_defends_itself(study):
+    rows = drawn_rows(means=(("Alpha", 5.2), ("Beta", 5.2)), lots=6)
+    rows[3]["value"] = 4.96
+    data = scored(study, rows)
+    said = "\n".join(page(data))
+    assert "range of initial capacity, % of the mean, at most 5" in said
+    assert "there is no gauge study, so every spread holds the bench's too" in said
+    assert f"{rows[3]['serial']} lies" in said
+    assert "cells far off their lot left out" in said
+    assert "Alpha mean" in said.partition("cells far off")[2], "the effect is shown"
+
+
+def test_one_lot_gives_no_probability_and_equal_means_no_rank(tmp_path):
+    one_lot = scored(make_study(tmp_path / "a"), drawn_rows(lots=1))
+    assert one_lot["decision"]["Alpha"]["probability_conforms"] is None
+    assert "of one lot" in summary_lines(one_lot)[-1]
+    rows = [row(f"{name[0]}{lot}-{n}", 5.2, supplier=name, lot=f"{name[0]}{lot}")
+            for name in ("Alpha", "Beta") for lot in (1, 2) for n in range(4)]  # fmt: skip
+    equal = scored(make_study(tmp_path / "b"), rows)
+    assert "are equal: there is nothing to rank" in equal["ranking"]["statement"]
+    assert "below resolution" in summary_lines(equal)[3]
+
+
+def test_a_limit_in_another_unit_than_the_cell_is_refused(tmp_path):
+    with pytest.raises(BatterylabError, match="4900 Ah does not fit a cell of 5 Ah"):
+        make_study(tmp_path / "s", limits="{feature: capacity_Ah, lower: 4900 Ah}")
