@@ -95,6 +95,7 @@ cdef inline void take_up(
     c.heat_J_K, c.cool_W_K = exp(q[HEAT]), exp(q[COOL])
     d.cell = c
     d.capacity_Ah = q[Q_P]
+    d.is_straight = True
     d.pace.first_s, d.pace.growth = run.first_s, run.growth
     d.pace.most_s, d.pace.share = run.most_s, run.share
     d.mark, d.undo, d.carry, d.prepare = mark, undo, carry, prepare
@@ -198,7 +199,9 @@ cdef inline void note(const Run* run, const State* s, Moved* to) noexcept nogil:
     memcpy(to.salt, s.salt.u, cell.salt.cells * sizeof(double))
 
 
-cdef inline void line_up(int count, double* base, double* slope, double a, double by) noexcept nogil:
+cdef inline void line_up(
+    int count, double* base, double* slope, double a, double by
+) noexcept nogil:
     """Turn values at `a` and `a` + 1 / `by` into those at zero and their slopes."""
     cdef int k
     for k in range(count):
@@ -206,7 +209,9 @@ cdef inline void line_up(int count, double* base, double* slope, double a, doubl
         base[k] -= a * slope[k]
 
 
-cdef inline void lay(int count, const double* base, const double* slope, double amps, double* to) noexcept nogil:
+cdef inline void lay(
+    int count, const double* base, const double* slope, double amps, double* to
+) noexcept nogil:
     cdef int k
     for k in range(count):
         to[k] = base[k] + amps * slope[k]

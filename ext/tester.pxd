@@ -34,7 +34,7 @@ cdef struct Pace:
 
 # how far a cell has come in the tester's hands; a row of doubles for Python
 cdef struct Course:
-    double last_A             # at the end of the last step in time, and at its beginning
+    double last_A             # at the end of the last step in time, and of the one before
     double before_A
     double ohm                # by which the voltage rose with the current when one was sought
     double holds              # 1: a voltage limit is held
@@ -59,6 +59,7 @@ cdef struct Driven:
     Prepare prepare           # get ready to make one at any current
     Look look                 # make that step
     Keep keep                 # let the step that was made stand, and the cell warm up
+    bint is_straight          # a sought current runs straight over a step; else it is constant
     Course course
     double mean_A             # over the last interval
 
@@ -76,7 +77,9 @@ cdef inline double missing(
     return (-volts / value - amps) * ohm
 
 
-cdef inline double seek(Driven* d, double h, int mode, double value, double* found_A) noexcept nogil:
+cdef inline double seek(
+    Driven* d, double h, int mode, double value, double* found_A
+) noexcept nogil:
     """Make a step at whose end a voltage, a power or a load is held to a microvolt."""
     cdef Course* c = &d.course
     cdef double usual = 0.15 / d.capacity_Ah, ohm = c.ohm if c.ohm > 0.02 * usual else usual
@@ -155,7 +158,7 @@ cdef inline double attempt(
             volts = d.carry(d.cell, &d.course, h, found_A[0])
         if order.mode == VOLTAGE:
             return volts
-    if sign * (volts - limit_V) <= 0.0:
+    if volts != volts or sign * (volts - limit_V) <= 0.0:
         return volts
     d.undo(d.cell)
     volts = seek(d, h, VOLTAGE, limit_V, found_A)
@@ -170,38 +173,46 @@ cdef inline double attempt(
 
 
 cdef inline double interval(Driven* d, const Order* order, double length_s) noexcept nogil:
-    """Advance by an interval; return the voltage at its end."""
+    """Advance by an interval; return the voltage at its end, NaN if the cell cannot go on."""
     cdef Course* c = &d.course
-    cdef double h, volts = 0.0, amps = 0.0, begin_A, done = 0.0, moved = 0.0
+    cdef double h, volts = 0.0, amps = 0.0, begin_A, done = 0.0, moved = 0.0, most_h = length_s
     cdef bint is_sought = False, rests = order.mode == REST or (
         order.mode != VOLTAGE and order.value == 0.0)
     cdef int guard
-    if rests:
-        c.holds = 0.0
+    if order.mode != CURRENT or not order.value * c.last_A > 0.0:
+        c.holds = 0.0  # by an order before
     for guard in range(10000000):
         if ((rests and jumps(d, 0.0, False))
                 or (order.mode == CURRENT and not c.holds > 0.0 and jumps(d, order.value, False))):
             c.last_h = c.earlier_h = c.since = 0.0
-        h = next_h(d, length_s - done)
+        h = min(next_h(d, length_s - done), most_h)
         if rests:
             volts = d.carry(d.cell, c, h, 0.0)
         else:
             d.mark(d.cell)
             volts = attempt(d, order, h, &amps, &is_sought)
-            if c.last_h > 0.0 and jumps(d, amps, is_sought):
+            if volts == volts and c.last_h > 0.0 and jumps(d, amps, is_sought):
                 d.undo(d.cell)
                 c.last_h = c.earlier_h = c.since = 0.0
                 continue
-        begin_A = c.last_A if is_sought and c.last_h > 0.0 else amps
+        if volts != volts:  # there is no such step: a smaller one, if not too small already
+            d.undo(d.cell)
+            c.last_h = c.earlier_h = c.since = 0.0
+            most_h = 0.25 * h
+            if h < 1e-3:
+                break
+            continue
+        most_h = length_s
+        begin_A = c.last_A if d.is_straight and is_sought and c.last_h > 0.0 else amps
         moved += 0.5 * h * (begin_A + amps)
         d.keep(d.cell, h, amps, order.ambient_K)
-        c.before_A = begin_A
+        c.before_A = c.last_A if is_sought and c.last_h > 0.0 else amps
         c.last_A = amps
         c.earlier_h = c.last_h
         c.last_h = h
         c.since += h
         done += h
-        if done >= length_s - 1e-9 or volts != volts:
+        if done >= length_s - 1e-9:
             break
     d.mean_A = moved / length_s
     return volts

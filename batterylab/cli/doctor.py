@@ -7,7 +7,9 @@ NEEDED = (
     "numpy", "scipy", "pandas", "pybamm", "h5py", "pyvisa", "pyvisa-py", "pydantic",
     "ruamel.yaml", "click", "rich", "matplotlib", "typst", "openpyxl", "fastnda",
 )  # fmt: skip
-KERNELS = ("_cellsim", "_circuit", "_dfn", "_impedance", "_ocv", "_packs", "_record", "_spm")
+KERNELS = (
+    "_cellsim", "_circuit", "_dfn", "_dfnsim", "_impedance", "_ocv", "_packs", "_record", "_spm",
+)  # fmt: skip
 OPTIONAL = {"galvani": "gpl-readers", "yadg": "gpl-readers"}
 
 

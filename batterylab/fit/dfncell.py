@@ -15,6 +15,7 @@ M. D. Berliner, D. A. Cogswell, M. Z. Bazant, R. D. Braatz, J. Electrochem. Soc.
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -81,14 +82,16 @@ class DfnCell:
         object.__setattr__(self, "tables", spmcell.sized(self.tables, self.area_factor))
         start = spmcell.start_of(self.tables)
         object.__setattr__(self, "start", np.append(start[:11], [0.0, 0.0]))
-        object.__setattr__(self, "kernel", self._kernel())
+        object.__setattr__(self, "kernel", _dfn.Model(*self.kernel_arguments))
 
     @property
     def varying(self) -> tuple[bool, bool]:
         """Whether the diffusivity of the negative and of the positive particle varies."""
         return spmcell.varying(self.tables)
 
-    def _kernel(self) -> _dfn.Model:
+    @property
+    def kernel_arguments(self) -> tuple[Any, ...]:
+        """What the compiled kernels take of the cell, in their order."""
         t = self.tables
         sphere, tail = sphere_exponentials()
         none = np.zeros((4, 1))
@@ -97,7 +100,7 @@ class DfnCell:
         curves = np.stack([t.potential_V, t.exchange_A_m2], axis=2)
         salt, root_0, root_step = _salt_pieces(t)
         first_s, tolerance_V = self.steps or (FINE_STEPS if any(self.varying) else STEPS)
-        return _dfn.Model(
+        return (
             _numbers(t), np.ascontiguousarray(curves), np.ascontiguousarray(t.entropy_V_K),
             t.temperature_K, salt, root_0, root_step, _nodes(t, self.points), self.points[0],
             self.points[2], sphere, tail, n_line, p_line,

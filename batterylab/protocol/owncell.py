@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batterylab.bench.onboard import BEYOND_V
+from batterylab.errors import BatterylabError
 from batterylab.protocol.form import Points, Step
 from batterylab.protocol.judge import Judge, Verdict
 from batterylab.protocol.trace import Trace, rest_times, trace_of
@@ -107,7 +109,10 @@ class OwnEngine:
             before = self._state.copy()
             setting = values(done_s, seconds)
             block = self._drive(mode, setting, limits_V, most_A)
-            verdict = judge.look(np.arange(done_s + 1.0, done_s + seconds + 1), block)
+            if len(block):
+                verdict = judge.look(np.arange(done_s + 1.0, done_s + len(block) + 1), block)
+            if verdict is None and len(block) < seconds:
+                self._lost(step, done_s + len(block))
             if verdict is not None and verdict.sample + 1 < seconds:
                 block = block[: verdict.sample + 1]
                 self._state = before
@@ -124,9 +129,15 @@ class OwnEngine:
         rows = np.empty((len(times), 3))
         edges = [0, *(np.flatnonzero(np.diff(lengths)) + 1).tolist(), len(times)]
         for first, end in pairwise(edges):
-            rows[first:end] = self._drive(REST, np.zeros(end - first),
-                                          length_s=float(lengths[first]))  # fmt: skip
+            block = self._drive(REST, np.zeros(end - first), length_s=float(lengths[first]))
+            rows[first:end] = block if len(block) == end - first else self._lost(step, first)
         return trace_of(times, rows, judge.timed_out())
+
+    def _lost(self, step: Step, after_s: float) -> NoReturn:
+        raise BatterylabError(
+            f"{step.path}: after {after_s:g} s {self._cell.model} finds no way on",
+            hint="a smaller current, an earlier end, or --model spme",
+        )
 
     def _drive(
         self,

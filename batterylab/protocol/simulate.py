@@ -54,7 +54,7 @@ def make_engine(
     truth : CellTruth, optional
         How the cell deviates from the set; for ``own`` only.
     model : str
-        ``spm``, ``spme`` or, in PyBaMM, ``dfn``.
+        ``spm``, ``spme`` or ``dfn``.
     cooling : float
         How much better the fixture takes the heat than the set's still air; with no `truth`.
 
@@ -64,6 +64,7 @@ def make_engine(
         If engine, model or set is unknown, or the cell cannot be what the cell type says.
     """
     from batterylab.simulated.cell import CellTruth, SimulatedCell
+    from batterylab.simulated.fullcell import FullCell
 
     if name not in ENGINES:
         raise BatterylabError(f"unknown engine {name!r}", hint=f"known: {', '.join(ENGINES)}")
@@ -71,8 +72,6 @@ def make_engine(
         raise BatterylabError(f"the state of charge {100 * soc:g} % is none", hint="0 % to 100 %")
     if model not in MODELS:
         raise BatterylabError(f"unknown model {model!r}", hint=f"known: {', '.join(MODELS)}")
-    if name == "own" and model == "dfn":
-        raise BatterylabError("our own engine has no dfn", hint="--engine pybamm, or --model spme")
     kind = resolved.cell_type
     if truth is not None and name != "own":
         raise BatterylabError(f"the engine {name!r} knows the base cell only", hint="engine own")
@@ -81,7 +80,10 @@ def make_engine(
     contact_ohm = CONTACT_ohm_Ah / kind.nominal_capacity_Ah
     truth = truth or CellTruth(contact_ohm=contact_ohm, cooling=cooling)
     scale = AREA_SCALE * kind.nominal_capacity_Ah / _nominal_Ah(parameter_set)
-    cell = SimulatedCell(truth, parameter_set, model, scale)
+    cell = (
+        FullCell(truth, parameter_set, scale) if name == "own" and model == "dfn"
+        else SimulatedCell(truth, parameter_set, model, scale)
+    )  # fmt: skip
     degC = ROOM_degC if resolved.temperature_degC is None else resolved.temperature_degC
     at_rest = cell.at_rest(soc, _window(kind))
     if name == "own":
@@ -127,7 +129,7 @@ def simulate(
     engine : str
         ``own`` or ``pybamm``.
     model : str
-        ``spm``, ``spme`` or, in PyBaMM, ``dfn``.
+        ``spm``, ``spme`` or ``dfn``.
     cooling : float
         How much better the fixture takes the heat than the set's still air.
     soc : float

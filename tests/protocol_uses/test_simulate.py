@@ -111,6 +111,49 @@ def test_a_set_whose_electrolyte_is_not_as_simple_is_followed_too(tmp_path):
     assert np.abs(gap_K).max() < 0.1
 
 
+FULL = HEAD + """\
+chamber: {temperature: 15 degC, within: 2 degC}
+steps:
+  - charge: {rate: 1C, until: 4.1 V, hold_until: C/4, at_most: 3 h}
+  - discharge: {rate: C/2, until: 3.2 V, at_most: 3 h}
+  - rest: {for: 10 min}
+  - pulse: {discharge: 2C, for: 10 s, rest: 40 s, times: 2}
+  - charge: {power: 8 W, for: 3 min}
+  - discharge: {resistance: 1 Ohm, for: 3 min}
+  - hold: {voltage: 3.6 V, limit: C/2, for: 5 min}
+record: {every: 1 s}
+"""
+
+
+@pytest.mark.parametrize("parameter_set", ["Chen2020", "Ecker2015"])
+def test_the_full_model_is_pybamms_in_every_mode(tmp_path, parameter_set):
+    """PyBaMM's is on a mesh of 20 and 30 points, where ours is finer."""
+    plan = resolved(tmp_path, FULL)
+    ours, theirs = (
+        simulate(plan, parameter_set=parameter_set, engine=e, model="dfn", soc=0.4)
+        for e in ("own", "pybamm")
+    )
+    assert ours.provenance["ended"] == theirs.provenance["ended"] == "complete"
+    assert [s.ended_by for s in ours.steps] == [s.ended_by for s in theirs.steps]
+    for a, b in zip(ours.steps, theirs.steps, strict=True):
+        n = min(a.last_row - a.first_row, b.last_row - b.first_row) + 1
+        gap_V = (ours.columns["voltage_V"][a.first_row : a.first_row + n]
+                 - theirs.columns["voltage_V"][b.first_row : b.first_row + n])  # fmt: skip
+        assert np.sqrt((gap_V**2).mean()) < 2e-3, a.label
+        assert moved_Ah(ours, a) == pytest.approx(moved_Ah(theirs, b), rel=5e-3, abs=1e-3)
+        gap_K = (ours.columns["temperature_degC"][a.last_row]
+                 - theirs.columns["temperature_degC"][b.last_row])  # fmt: skip
+        assert abs(gap_K) < 0.1
+
+
+def test_the_full_model_has_no_spectrum(tmp_path):
+    plan = resolved(
+        tmp_path, HEAD + "steps:\n  - measure: {what: eis, from: 1 kHz, to: 1 Hz, as: z}\n"
+    )
+    with pytest.raises(BatterylabError, match="no impedance of the dfn"):
+        simulate(plan, model="dfn")
+
+
 OTHER_MODES = HEAD + """\
 chamber: {temperature: 25 degC, within: 2 degC}
 steps:
@@ -221,7 +264,6 @@ def test_a_full_cell_can_be_charged_in_both_engines(tmp_path):
     [
         ({"parameter_set": "Chen202"}, "did you mean 'Chen2020'"),
         ({"parameter_set": "Xu2019"}, "no lithium-ion full cell"),
-        ({"model": "dfn"}, "--engine pybamm"),
         ({"model": "p2d"}, "known: spm, spme, dfn"),
         ({"engine": "theirs"}, "known: own, pybamm"),
         ({"soc": 1.2}, "120 %"),
