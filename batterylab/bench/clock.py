@@ -164,6 +164,35 @@ class BenchClock:
         self._socket.close()
 
 
+class Beside:
+    """A supply's clock on a simulated bench: its gaps between messages delay no other supply.
+
+    On a real bench each supply has a thread of its own. Here one follows the other: short waits
+    take no time at all, so that the output goes on in the moment that is written down for it.
+
+    Parameters
+    ----------
+    bench : BenchClock
+        That all share.
+    """
+
+    def __init__(self, bench: BenchClock) -> None:
+        self._bench = bench
+
+    def now(self) -> float:
+        """Return the bench's time as unix seconds."""
+        return self._bench.now()
+
+    def sleep(self, seconds: float) -> None:
+        """Let bench time pass, where it is more than a gap."""
+        if seconds >= SMALLEST_PUSH_s:
+            self._bench.sleep(seconds)
+
+    def sleep_until(self, unix_s: float) -> None:
+        """Let bench time pass until a time."""
+        self._bench.sleep_until(unix_s)
+
+
 def clock_for(address: tuple[str, int] | None) -> Clock:
     """Return the bench's clock, or the wall clock if there is no address."""
     return BenchClock(*address) if address else WallClock()

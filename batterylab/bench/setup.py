@@ -12,7 +12,7 @@ from batterylab.bench.benchfile import (
     role_of,
 )
 from batterylab.bench.calibration import is_overdue, refuse_overdue
-from batterylab.bench.clock import BenchClock, Clock, clock_for
+from batterylab.bench.clock import BenchClock, Beside, Clock, clock_for
 from batterylab.bench.stepper import Stepper
 from batterylab.drivers.catalogue import open_instrument, spec
 from batterylab.drivers.roles import Protections
@@ -87,8 +87,12 @@ class Bench:
         return bench
 
     def _opened(self, name: str, entry: InstrumentEntry) -> Any:
-        driver = open_instrument(name, entry.model, entry.address, entry.serial, self.clock)
-        if role_of(entry.model) != "host_stepped":
+        is_stepped = role_of(entry.model) == "host_stepped"
+        clock = self.clock
+        if is_stepped and isinstance(clock, BenchClock):
+            clock = Beside(clock)
+        driver = open_instrument(name, entry.model, entry.address, entry.serial, clock)
+        if not is_stepped:
             return driver
         return Stepper(driver, self.clock, protections_of(self.file), entry.sample_s)
 

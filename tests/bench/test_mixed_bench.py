@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from mixed_bench import CHANNELS, GENTLE, mixed_study
-from small_bench import Threaded, load_cells, sealed, states_of
+from small_bench import Threaded, free_ports, load_cells, sealed, states_of
 
 from batterylab import studyfiles
 from batterylab.bench.process import run_here
@@ -12,6 +12,7 @@ from batterylab.drivers.ea_psb10000 import Psb10000
 from batterylab.errors import EnvironmentFailedError, SafetyStopError
 from batterylab.simulated import process
 from batterylab.study import Study
+from batterylab.studyfiles import Size, write_study
 
 
 @pytest.fixture
@@ -132,3 +133,30 @@ def test_a_supply_that_fails_before_its_first_sample_is_told(mixed, monkeypatch)
     assert recording.provenance["channel"] == "F-1"
     (entry,) = bench.study.log.entries("unrecorded")
     assert (entry["data"]["channel"], entry["data"]["reason"]) == ("E-1", "supply: it refuses")
+
+
+def test_many_supplies_do_not_delay_each_other(tmp_path):
+    """Each has a watchdog of five seconds, and a gap between messages of its own."""
+    many = 10
+    ports = free_ports(many + 1)
+    write_study(tmp_path / "s", size=Size(1, 1, many), protocols=("gentle",))
+    lines = ["schema: batterylab.bench/1", "name: many", "instruments:"]
+    lines += [f'  e{n}: {{model: ea_psb10000, address: "TCPIP::127.0.0.1::{port}::SOCKET"}}'
+              for n, port in enumerate(ports[:many])]  # fmt: skip
+    lines += ["channels:", *(f"  - {{name: E-{n}, cycler: e{n}}}" for n in range(many))]
+    lines += ["limits: {voltage: [2.45 V, 4.25 V], temperature: 50 degC}", "poll: 10 s",
+              f'clock: "127.0.0.1:{ports[many]}"']  # fmt: skip
+    (tmp_path / "s" / "bench.yaml").write_text("\n".join(lines))
+    (tmp_path / "s" / "protocols" / "gentle.yaml").write_text(
+        "schema: batterylab.protocol/1\nname: gentle\nsteps:\n  - rest: {for: 20 s}\n"
+        "  - discharge: {current: 1 A, for: 30 s}\nrecord: {every: 1 s}\n"
+    )
+    bench = Threaded(Study.open(tmp_path / "s"))
+    try:
+        load_cells(bench.study)
+        done = run_study(bench.study, "ann")
+        assert [why for _, why in done] == [""] * many
+        begins = [r.steps[1].start_s for r in sealed(bench.study).values()]
+        assert max(begins) - min(begins) <= 1.5
+    finally:
+        bench.close()
