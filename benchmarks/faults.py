@@ -29,7 +29,7 @@ Part = Callable[[argparse.Namespace], Iterator[Line]]
 
 PARTS: dict[str, Part] = {
     "links": lambda how: faults_speed.links(20 if how.quick else 200),
-    "kills": lambda how: faults_kills.kills(10 if how.quick else 500, how.keep, how.seconds),
+    "kills": lambda how: faults_kills.kills(6 if how.quick else 500, how.keep, how.seconds),
     "processes": lambda _: faults_kills.processes(),
     "clock": lambda _: faults_kills.clock_jumps(),
     "limits": lambda how: faults_injected.reactions(2 if how.quick else 20),
@@ -41,7 +41,7 @@ PARTS: dict[str, Part] = {
 
 #: these wait for processes and for the pace of the wall most of their time: they run side by side,
 #: before those whose own speed is the figure
-PATIENT = ("kills", "processes", "clock", "limits")
+PATIENT = ("kills", "processes", "clock", "limits", "faults")
 
 
 def options() -> argparse.Namespace:

@@ -81,7 +81,7 @@ def kills(count: int, kept: Path | None = None, seconds: float = 1e6) -> Iterato
     """
     tally = Tally.read(kept) if kept else Tally()
     left = max(0, count - tally.kills)
-    benches = min(BENCHES, -(-left // 5))
+    benches = min(BENCHES, -(-left // 3))
     shares = [left // benches + (k < left % benches) for k in range(benches)]
     with ProcessPoolExecutor(max(1, benches), mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(one_bench, share, 100 * tally.kills + k, seconds)

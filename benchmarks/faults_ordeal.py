@@ -250,15 +250,15 @@ def kill_by_kill(ordeal: Ordeal, count: int, draw: random.Random, until_s: float
         ordeal.tally.kills += 1
         if number == count - 1 or time.monotonic() > until_s:
             break
-        if number % 10 == 1:
+        if number % 10 == 0:
             (ordeal.made.folder / "run" / "guard.json").unlink()
             ordeal.refused("capacity", ("capacity",))
-        elif number % 10 == 3:
+        elif number % 10 == 1:
             ordeal.change_cell()
             ordeal.refused("cell")
             ordeal.seal()
             ordeal.bring_up()
-        elif draw.random() < 0.25:
+        elif draw.random() < 0.25 and number % 10 != 9:  # what is refused must have run
             ordeal.begin()
             ordeal.tally.outcomes["killed while it came up"] += 1
         else:

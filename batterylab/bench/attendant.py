@@ -88,6 +88,8 @@ class Attendant:
                     first=running.first_index, cycle=running.segment.cycle,
                     steps=[step.head() for step in running.segment.steps],
                 )  # fmt: skip
+        if groups:  # what a cycler was told to do is durable before anything else is done
+            self.journal.sync()
 
     def _note_marks(self, runs: list[ChannelRun]) -> None:
         now_s = float(math.floor(self.clock.now()))
@@ -339,7 +341,6 @@ class Attendant:
             else:
                 self._note_marks([run])
         if following or self.queue:
-            self.journal.sync()
             waiting, self.queue = [run for run in self.queue if run.is_active], []
             self._note_marks(following)
             self.begin([*waiting, *(run for run in following if not run.is_held)])

@@ -296,11 +296,11 @@ class Stops:
         jobs = [partial(self._stop, name, numbers[name]) for name in numbers]
         errors = [str(error) for error in at_once(self.clock, jobs) if error is not None]
         problem = "\n".join(errors)
-        report = {"time_utc": utc_text(), "unix_s": time.time(), "reason": reason,
-                  "channels": self.channels, "is_safe": not problem, "problem": problem,
-                  "took_s": round(time.monotonic() - began_s, 3)}  # fmt: skip
         path = self.folder / "run" / "guard.json"
         path.parent.mkdir(exist_ok=True)
+        report = {"time_utc": utc_text(), "unix_s": self._off_since(path), "reason": reason,
+                  "channels": self.channels, "is_safe": not problem, "problem": problem,
+                  "took_s": round(time.monotonic() - began_s, 3)}  # fmt: skip
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(report, indent=2), encoding="utf-8")
         temporary.replace(path)
@@ -309,6 +309,18 @@ class Stops:
                f"the guard acted: {reason}; {safe}")  # fmt: skip
         if problem:
             raise EnvironmentFailedError(problem)
+
+    @staticmethod
+    def _off_since(path: Path) -> float:
+        """Return since when nothing flows: an earlier stop counts until something began again.
+
+        A run that begins takes the report away.
+        """
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            earlier = json.loads(path.read_text(encoding="utf-8"))
+            if earlier["is_safe"]:
+                return float(earlier["unix_s"])
+        return time.time()
 
     def _stop(self, name: str, numbers: list[int]) -> None:
         """Make one instrument's channels safe, over a link that is open or a fresh one."""

@@ -7,6 +7,7 @@ told, with what the technician may do; each of these checks can be accepted by n
 
 import json
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,11 +129,15 @@ class Return:
         What the guard wrote when it acted; empty if it did not.
     accepted : tuple of str
         Checks whose differences somebody accepts.
+    begun : callable
+        Called when all is restored and durable, and the next thing is that current flows.
     """
 
     def __init__(
-        self, interrupted: Interrupted, guard: dict[str, Any], accepted: tuple[str, ...] = ()
-    ) -> None:
+        self, interrupted: Interrupted, guard: dict[str, Any], accepted: tuple[str, ...] = (),
+        begun: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        self.begun = begun
         self.interrupted = interrupted
         self.guard = guard
         self.accepted = accepted
@@ -257,15 +262,20 @@ class Return:
                 "capacity", run.entry.name, "nobody wrote when its output went off",
             ))  # fmt: skip
             return {}
-        seconds = max(0.0, float(until_s - last[UNIX_TIME]))
-        moved_Ah = float(last[CURRENT]) * seconds / 3600.0
+        since_s, amps, whose = float(last[UNIX_TIME]), float(last[CURRENT]), "last"
+        step = running.segment.steps[len(running.starts_s) - 1]
+        if since_s <= running.starts_s[-1]:  # it had begun anew, and no sample of that is durable
+            since_s, whose = running.starts_s[-1], "step's"
+            amps = 0.0 if step.mode == "rest" else step.current_A
+        seconds = max(0.0, float(until_s - since_s))
+        moved_Ah = amps * seconds / 3600.0
         running.moved_Ah[len(running.starts_s) - 1] += moved_Ah
         attendant.frame.recorder.net_Ah[0] += moved_Ah
         attendant.frame.recorder.net_Wh[0] += moved_Ah * float(last[VOLTAGE])
         if abs(moved_Ah) < 1e-6:
             return {}
         return {index: f"{1e3 * moved_Ah:.3f} mAh between the last sample and the stop are "
-                       "reckoned from the last current"}  # fmt: skip
+                       f"reckoned from the {whose} current"}  # fmt: skip
 
     def _voltage(self, attendant: Attendant, run: ChannelRun, last: Any) -> None:
         number = run.entry.cycler_channel

@@ -367,6 +367,8 @@ class Runner:
                 step = run.steps_done + len(run.before)
                 run.remarks.append(f"paused for {gap_s:.0f} s in step {step}: "
                                    f"{back.interrupted.reason}")  # fmt: skip
+        self.journal.sync()
+        back.begun()
 
     # -- each look ---------------------------------------------------------------------------
     def _tick(self) -> None:

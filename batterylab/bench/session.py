@@ -225,7 +225,9 @@ def _resume(
     loaded = {channel["channel"]: channel["serial"] for channel in head["channels"]}
     with _open_bench(study, resolved) as bench:
         refuse(check_files(study, record, resolved, bench), accepted)
-        back = Return(record, guard_report(study.path), accepted)
+        told = study.path / "run" / "guard.json"
+        back = Return(record, guard_report(study.path), accepted,
+                      lambda: told.unlink(missing_ok=True))  # fmt: skip
         back.differences += [d for d in check_files(study, record, resolved, bench)
                              if d.check in accepted]  # fmt: skip
         study.log.append("resume", operator, run=head["run"], accepted=list(accepted))

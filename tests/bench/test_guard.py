@@ -1,5 +1,6 @@
 """The guard's ear: when it acts, and when it does not."""
 
+import json
 import os
 import threading
 import time
@@ -68,6 +69,20 @@ def test_it_makes_the_channels_safe_and_says_so(bench_of):
     Stops(bench.study.path, channels).act("the runner is gone")
     assert all(state == "ABORTED" for state, _ in cycler_now(bench.study).values())
     assert '"is_safe": true' in (bench.study.path / "run" / "guard.json").read_text()
+
+
+def test_a_stop_counts_until_something_began_again(bench_of):
+    """A runner that dies before anything flows is no reason to think that it did."""
+    bench = bench_of()
+    stops = Stops(bench.study.path, list(bench.study.log.occupied()))
+    path = bench.study.path / "run" / "guard.json"
+    reports = []
+    for is_new in (True, False, True):
+        if is_new:
+            path.unlink(missing_ok=True)
+        stops.act("the runner is gone")
+        reports.append(json.loads(path.read_text())["unix_s"])
+    assert reports[0] == reports[1] < reports[2]
 
 
 def test_it_says_so_where_it_could_not(bench_of, monkeypatch):

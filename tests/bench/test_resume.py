@@ -222,7 +222,8 @@ def test_a_guard_that_acted_before_the_last_sample_proves_nothing(wrote_s, is_pr
     last[ROW.index("unix_time_s")], last[ROW.index("current_A")] = 1e9, 3.6
     content = SimpleNamespace(events=[], head={"provenance": {}})
     back = Return(SimpleNamespace(content=content), {"is_safe": True, "unix_s": 1e9 + wrote_s})
-    running = SimpleNamespace(moved_Ah=[0.5], starts_s=[1e9 - 60.0])
+    segment = SimpleNamespace(steps=[SimpleNamespace(mode="current", current_A=3.6)])
+    running = SimpleNamespace(moved_Ah=[0.5], starts_s=[1e9 - 60.0], segment=segment)
     frame = SimpleNamespace(
         members=[(0, SimpleNamespace(running=running, entry=SimpleNamespace(name="E-1")))],
         recorder=SimpleNamespace(net_Ah=np.zeros(1), net_Wh=np.zeros(1)),
