@@ -122,7 +122,8 @@ def judged(tally: Tally, count: int) -> Iterator[Line]:
         ", ".join(f"{n} {what}" for what, n in tally.outcomes.items())
         + f"; {tally.archived} recordings, {len(tally.troubles)} troubles"
         + (f": {'; '.join(tally.troubles)[:400]}" if tally.troubles else ""),
-        "no trouble", tally.archived > 0 and not tally.troubles and tally.outcomes["resumed"] > 0,
+        "no trouble", tally.archived > 0 and not tally.troubles
+        and tally.outcomes["resumed"] + tally.outcomes["accepted and resumed"] > 0,
     )  # fmt: skip
     yield Line("  time", f"{tally.took_s / max(tally.kills, 1):.1f} s each", "-", None)
 

@@ -205,6 +205,37 @@ class JournalContent:
         chosen = [rows[np.isin(rows[:, 0], indices)] for rows in self._chunks()]
         return np.concatenate([np.zeros((0, len(ROW))), *chosen])
 
+    def tails(self, since_s: NDArray[np.float64]) -> dict[int, NDArray[np.float64]]:
+        """Return each channel's rows after a time, and the last one before it.
+
+        Parameters
+        ----------
+        since_s : ndarray, shape (channels,)
+            Unix time by channel.
+
+        Returns
+        -------
+        dict of int to ndarray, shape (n, 11)
+            By channel, in order; none for a channel without rows.
+        """
+        before: dict[int, NDArray[np.float64]] = {}
+        after: dict[int, list[NDArray[np.float64]]] = {}
+        for rows in self._chunks():
+            ordered = rows[np.argsort(rows[:, 0], kind="stable")]
+            for own in np.split(ordered, np.flatnonzero(np.diff(ordered[:, 0])) + 1):
+                channel = int(own[0, 0])
+                times_s = own[:, ROW.index("unix_time_s")]
+                first = int(np.searchsorted(times_s, since_s[channel], side="right"))
+                if first:
+                    before[channel] = own[first - 1 : first].copy()
+                if first < len(own):
+                    after.setdefault(channel, []).append(own[first:].copy())
+        return {
+            channel: np.concatenate([
+                *([before[channel]] if channel in before else []), *after.get(channel, []),
+            ]) for channel in sorted({*before, *after})
+        }  # fmt: skip
+
     def _chunks(self) -> Iterator[NDArray[np.float64]]:
         """Yield all rows, some blocks at a time."""
         blocks: list[NDArray[np.float64]] = []

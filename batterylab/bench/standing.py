@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +122,17 @@ class Interrupted:
         return Standing(index, last.copy(), is_kept or not len(rows), self._has_ended(index))
 
     def _rows(self, index: int) -> NDArray[np.float64]:
-        rows: NDArray[np.float64] = self.content.rows
-        return np.asarray(rows[rows[:, CHANNEL] == index])
+        return self._tails.get(index, np.zeros((0, len(ROW))))
+
+    @cached_property
+    def _tails(self) -> dict[int, NDArray[np.float64]]:
+        """The rows since each channel's last segment began, and the one before: what is needed."""
+        count = len(self.content.head.get("channels", []))
+        begun_s = np.full(count, np.inf)
+        for event in self.content.events:
+            if event["what"] == "segment":
+                begun_s[int(event["index"])] = float(event["at_s"])
+        return self.content.tails(begun_s)
 
     def restore(self, run: ChannelRun, index: int) -> None:
         """Bring a channel's run to where it stood; what was under way is `run.running`.

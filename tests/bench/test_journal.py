@@ -45,6 +45,28 @@ def test_what_is_written_comes_back(tmp_path):
     np.testing.assert_array_equal(content.rows, rows)
 
 
+def test_tails_are_the_rows_since_a_time_and_the_one_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK_bytes", 40 * 8 * len(ROW))
+    path = tmp_path / "run-0001.journal"
+    journal = Journal(path, {"channels": [{}] * 4})
+    random = np.random.default_rng(1)
+    blocks = []
+    for k in range(50):
+        blocks.append(rows_of(int(random.integers(1, 30)), 1.0))
+        blocks[-1][:, 0] = random.integers(0, 3, len(blocks[-1]))
+        blocks[-1][:, 2] = 100.0 * k + np.arange(len(blocks[-1]))
+        journal.rows(blocks[-1])
+    journal.close()
+    rows = np.concatenate(blocks)
+    since_s = np.array([4000.0, -1.0, np.inf, 0.0])
+    found = JournalContent(path).tails(since_s)
+    assert sorted(found) == [0, 1, 2]
+    for channel, tail in found.items():
+        own = rows[rows[:, 0] == channel]
+        first = int(np.sum(own[:, 2] <= since_s[channel]))
+        np.testing.assert_array_equal(tail, own[max(first - 1, 0) :])
+
+
 def test_the_rows_of_some_channels_come_without_the_others(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "CHUNK_bytes", 40 * 8 * len(ROW))
     path = tmp_path / "run-0001.journal"
