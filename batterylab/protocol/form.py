@@ -280,6 +280,11 @@ class Until:
     within_share: float = math.nan
     limit: End | None = None
 
+    @property
+    def plain_times(self) -> int:
+        """How often it is repeated where nobody decides: until it may have settled, or at most."""
+        return self.last or self.at_most
+
 
 @dataclass(frozen=True)
 class If:

@@ -307,7 +307,7 @@ def test_a_long_row_is_spread_over_sequences(tmp_path):
     [
         ("{", "not JSON"),
         ("[1]", "neither PyBaMM"),
-        ('["Charge at 1C until 4.2 V"]', "step 1: 'Charge at 1C until 4.2 V' is not understood"),
+        ('["Charge at 1C"]', "step 1: 'Charge at 1C' is not understood"),
         ('["Hold at 4.2 V for 60 seconds or until 0.1 A"]', "step 1: 'Hold"),
         ('{"method": [{"step": "impedance_spectroscopy"}]}', "step 1: 'impedance"),
         ('{"method": [{"step": "constant_current", "rate_C": 1}]}', "without the sample's"),
@@ -342,3 +342,39 @@ def test_the_command_prints_file_and_losses_apart(tmp_path):
     out = tmp_path / "x.json"
     CliRunner().invoke(protocol, ["convert", "gauge_capacity", "--to", "pybamm", "-o", str(out)])
     assert out.read_text() == done.stdout
+
+
+SENTENCES = [
+    ("Discharge at C/10 for 10 hours or until 3.3 V",
+     {"discharge": {"rate": "C/10", "for": "36000 s", "until": "3.3 V"}}),
+    ("Charge at 1C until 4.1 V", {"charge": {"rate": "1C", "at_most": "24 h", "until": "4.1 V"}}),
+    ("Charge at C for 1 min", {"charge": {"rate": "1C", "for": "60 s"}}),
+    ("Discharge at 500 mA for 90 s", {"discharge": {"current": "500 mA", "for": "90 s"}}),
+    ("Discharge at 12.5 W for 0.5 hours or until 2500 mV",
+     {"discharge": {"power": "12.5 W", "for": "1800 s", "until": "2500 mV"}}),
+    ("Rest for 1 hour", {"rest": {"for": "3600 s"}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sentence", "entry"), SENTENCES)
+def test_pybamms_own_ways_to_say_it_are_read(sentence, entry):
+    assert from_pybamm([sentence], "x")["steps"] == [entry]
+
+
+def test_a_hold_follows_or_joins_the_charge_before_it():
+    charge = "Charge at 1 A until 4.2 V"
+    (joined,) = from_pybamm([charge, "Hold at 4.2 V until 50 mA"], "x")["steps"]
+    assert joined["charge"]["hold_until"] == "50 mA"
+    first, then = from_pybamm([charge, "Hold at 4.2 V for 1 hour"], "x")["steps"]
+    assert "hold_until" not in first["charge"]
+    assert then == {"hold": {"voltage": "4.2 V", "limit": "1 A", "by": "charge", "for": "3600 s"}}
+
+
+@pytest.mark.parametrize("sentences", [
+    ["Hold at 4.2 V for 1 hour"], ["Charge at 1 A until 4.1 V", "Hold at 4.2 V for 1 hour"],
+    ["Charge at 1 A"], ["Charge at 1 Ohm for 1 hour"], ["Charge at 1 A for 1 fortnight"],
+    ["Discharge at 5 W until 3 V", "Hold at 3 V for 1 hour"], ["Rest"], ["Hold at 4.2 V"],
+])  # fmt: skip
+def test_what_pybamm_says_and_we_do_not_read_is_named(sentences):
+    with pytest.raises(BatterylabError, match="is not understood"):
+        from_pybamm(sentences, "x")

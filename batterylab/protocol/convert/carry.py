@@ -59,13 +59,15 @@ def _looped(nodes: tuple[Node, ...], level: int) -> Iterator[Row]:
             continue
         if not isinstance(node, Repeat | Until):
             continue
-        times = node.times if isinstance(node, Repeat) else max(node.last, 1)
+        times = node.times if isinstance(node, Repeat) else node.plain_times
         if times == 1:
             yield from _looped(node.body, level)
             continue
-        yield Loop(level)
-        yield from _looped(node.body, level + 1)
-        yield Loop(level, times)
+        body = list(_looped(node.body, level + 1))
+        if body:  # nothing is left of a block that only reads or marks
+            yield Loop(level)
+            yield from body
+            yield Loop(level, times)
 
 
 def further_ends(step: Step) -> list[End]:

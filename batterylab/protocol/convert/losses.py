@@ -28,7 +28,8 @@ class Written:
 def decisions_lost(resolved: Resolved) -> list[str]:
     """Return what is lost where the format decides nothing on the way."""
     losses = [
-        f"until: {node.measure} is repeated {node.last} times, settled or not"
+        f"until: {node.measure} is repeated {node.plain_times} times, "
+        + ("settled or not" if node.last else "whether it passes its limit or not")
         for node in until_nodes(resolved.nodes)
     ]
     if any(step.to_soc_percent is not None for step in resolved.steps()):

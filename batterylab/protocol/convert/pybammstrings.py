@@ -16,12 +16,22 @@ from batterylab.protocol.convert.losses import (
 from batterylab.protocol.flat import FlatStep, flat
 from batterylab.protocol.resolve import Resolved
 
-_NUMBER = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
+_NUMBER = r"(\d+(?:\.\d*)?(?:e[+-]?\d+)?)"
+_TIME = rf"{_NUMBER} ?(seconds?|s|minutes?|min|hours?|h)"
+_LEVEL = rf"(?:{_NUMBER} ?(m?A|m?W|C)|C/{_NUMBER}|C)"
+_VOLTS, _AMPS = rf"{_NUMBER} ?(m?V)", _LEVEL.replace("|m?W", "")
 _DRIVE = re.compile(
-    rf"(Charge|Discharge) at {_NUMBER} A for {_NUMBER} seconds(?: or until {_NUMBER} V)?\Z"
+    rf"(?P<word>Charge|Discharge) at (?P<level>{_LEVEL})(?: for (?P<time>{_TIME}))?"
+    rf"(?:(?: or)? until (?P<volts>{_VOLTS}))?\Z"
 )
-_HOLD = re.compile(rf"Hold at {_NUMBER} V for {_NUMBER} seconds or until {_NUMBER} A\Z")
-_REST = re.compile(rf"Rest for {_NUMBER} seconds\Z")
+_HOLD = re.compile(
+    rf"Hold at (?P<volts>{_VOLTS})(?: for (?P<time>{_TIME}))?"
+    rf"(?:(?: or)? until (?P<amps>{_AMPS}))?\Z"
+)
+_REST = re.compile(rf"Rest for (?P<time>{_TIME})\Z")
+#: PyBaMM gives a step without a time so long
+USUAL = "24 h"
+SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def experiment(resolved: Resolved) -> list[str]:
@@ -76,8 +86,9 @@ def to_pybamm(resolved: Resolved) -> Written:
 def from_pybamm(sentences: list[str], name: str) -> dict[str, Any]:
     """Return a protocol file's content for an experiment's sentences.
 
-    Reads what `experiment` writes: currents in A, times in seconds, voltages in V. Sampling
-    and temperature are not in the sentences and take their defaults.
+    Reads charges and discharges at a current, a rate or a power, holds and rests, with times and
+    voltages in PyBaMM's units. Sampling and temperature are not in the sentences and take their
+    defaults.
 
     Parameters
     ----------
@@ -93,40 +104,69 @@ def from_pybamm(sentences: list[str], name: str) -> dict[str, Any]:
     """
     steps: list[dict[str, Any]] = []
     for number, sentence in enumerate(sentences, 1):
-        hold = _HOLD.match(sentence)
-        if hold:
+        text = " ".join(sentence.split())
+        hold, rest, drive = _HOLD.match(text), _REST.match(text), _DRIVE.match(text)
+        if hold and (hold["time"] or hold["amps"]):
             _add_hold(steps, hold, number, sentence)
+        elif rest:
+            steps.append({"rest": {"for": _seconds(rest["time"])}})
+        elif drive and (drive["time"] or drive["volts"]):
+            steps.append(_driven(drive))
         else:
-            steps.append(_entry(number, sentence))
+            raise _not_understood(number, sentence)
     return {"schema": "batterylab.protocol/1", "name": name, "steps": steps}
 
 
-def _entry(number: int, sentence: str) -> dict[str, Any]:
-    rest = _REST.match(sentence)
-    if rest:
-        return {"rest": {"for": f"{rest[1]} s"}}
-    drive = _DRIVE.match(sentence)
-    if drive is None:
-        raise _not_understood(number, sentence)
-    word, amps, seconds, volts = drive.groups()
-    entry = {"current": f"{amps} A", "for": f"{seconds} s"}
-    if volts is not None:
-        entry["until"] = f"{volts} V"
-    return {word.lower(): entry}
+def _seconds(text: str) -> str:
+    """Return a time in seconds, from PyBaMM's units."""
+    number, unit = re.fullmatch(r"([\d.e+-]+?) ?([a-z]+)", text).groups()  # type: ignore[union-attr]
+    return f"{float(number) * SECONDS[unit[0]]:.12g} s"
+
+
+def _level(text: str) -> dict[str, str]:
+    """Return what is held constant: a current, a power or a rate."""
+    if text.endswith(("A", "W")):
+        return {"power" if text.endswith("W") else "current": text}
+    rate = text.replace(" ", "")
+    return {"rate": "1C" if rate == "C" else rate}
+
+
+def _driven(drive: re.Match[str]) -> dict[str, Any]:
+    entry = _level(drive["level"])
+    if drive["time"]:
+        entry["for"] = _seconds(drive["time"])
+    else:
+        entry["at_most"] = USUAL
+    if drive["volts"]:
+        entry["until"] = drive["volts"]
+    return {drive["word"].lower(): entry}
 
 
 def _add_hold(steps: list[dict[str, Any]], hold: re.Match[str], number: int, text: str) -> None:
-    """Join a hold with the charge or discharge before it."""
-    last = next(iter(steps[-1].values())) if steps else {}
-    if last.get("until") != f"{hold[1]} V":
+    """Join a hold with the charge or discharge before it, or let it follow that.
+
+    A hold of ours is written as a drive and a hold that last equally long; it comes back as one.
+    """
+    word, last = next(iter(steps[-1].items())) if steps else ("", {})
+    limit = last.get("current") or last.get("rate")
+    is_told = limit is not None or hold["amps"]
+    follows = word in ("charge", "discharge") and last.get("until") == hold["volts"]
+    if not (is_told and follows):
         raise _not_understood(number, text)
-    last["hold_until"] = f"{hold[3]} A"
-    last["at_most"] = last.pop("for")
+    length = {"for": _seconds(hold["time"])} if hold["time"] else {"at_most": USUAL}
+    if hold["amps"]:
+        last["hold_until"] = next(iter(_level(hold["amps"]).values()))
+        last["at_most"] = last.pop("for", USUAL)
+        return
+    if last.get("for") == length["for"]:
+        steps.pop()
+    steps.append({"hold": {"voltage": hold["volts"], "limit": limit, "by": word, **length}})
 
 
 def _not_understood(number: int, sentence: str) -> BatterylabError:
     return BatterylabError(
         f"step {number}: {sentence[:120]!r} is not understood",
-        hint="'Charge at 1 A for 600 seconds or until 4.2 V', 'Hold at 4.2 V for 600 seconds or "
-        "until 0.1 A' after a charge to 4.2 V, 'Rest for 60 seconds'",
+        hint="'Charge at 1 A for 600 seconds or until 4.2 V', 'Discharge at C/2 until 2.5 V', "
+        "'Discharge at 12 W for 1 hour', 'Hold at 4.2 V until 50 mA' after a charge to 4.2 V, "
+        "'Rest for 1 minute'",
     )

@@ -62,10 +62,12 @@ def _looped(nodes: tuple[Node, ...], prefix: str = "loop") -> Iterator[dict[str,
                 raise BatterylabError(f"{node.measure}: unicycler knows no `if`")
             continue
         tag = f"{prefix}-{number}"
-        times = node.times if isinstance(node, Repeat) else node.last
-        yield {"step": "tag", "tag": tag}
-        yield from _looped(node.body, tag)
-        yield {"step": "loop", "loop_to": tag, "cycle_count": times}
+        times = node.times if isinstance(node, Repeat) else node.plain_times
+        body = list(_looped(node.body, tag))
+        if body:  # nothing is left of a block that only reads or marks
+            yield {"step": "tag", "tag": tag}
+            yield from body
+            yield {"step": "loop", "loop_to": tag, "cycle_count": times}
 
 
 def _entries(item: FlatStep) -> Iterator[dict[str, Any]]:
@@ -230,7 +232,7 @@ def _entry(step: dict[str, Any], capacity_mAh: float | None, number: int) -> dic
     if step.get("step") != "constant_current":
         raise BatterylabError(f"step {number}: {step.get('step')!r} has no counterpart here")
     amps = _current_A(step, "", capacity_mAh)
-    entry: dict[str, Any] = {"current": f"{abs(amps):.10g} A"}
+    entry: dict[str, Any] = {"current": f"{abs(amps):.12g} A"}
     if step.get("until_voltage_V"):
         entry["until"] = f"{step['until_voltage_V']:.10g} V"
     if not step.get("until_time_s"):
@@ -249,5 +251,23 @@ def _hold(
             f"step {number}: a hold that does not follow a charge to its voltage",
             hint="constant_current until_voltage_V first",
         )
-    last["hold_until"] = f"{abs(_current_A(step, 'until_', capacity_mAh)):.10g} A"
+    if not (step.get("until_current_mA") or step.get("until_rate_C")):
+        _follow(steps, step, number)
+        return
+    last["hold_until"] = f"{abs(_current_A(step, 'until_', capacity_mAh)):.12g} A"
     last["at_most"] = last.pop("for")
+
+
+def _follow(steps: list[dict[str, Any]], step: dict[str, Any], number: int) -> None:
+    """Let a hold for a time follow the step before it.
+
+    A hold of ours is written as a drive and a hold that last equally long; it comes back as one.
+    """
+    if not step.get("until_time_s"):
+        raise BatterylabError(f"step {number}: no until_time_s", hint="every step needs a bound")
+    word, last = next(iter(steps[-1].items()))
+    length = f"{step['until_time_s']:.10g} s"
+    if last.get("for") == length:
+        steps.pop()
+    steps.append({"hold": {"voltage": last["until"], "limit": last["current"], "by": word,
+                           "for": length}})  # fmt: skip
