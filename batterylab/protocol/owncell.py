@@ -1,4 +1,4 @@
-"""Our own cell under a protocol's steps: the single-particle kernel, second by second."""
+"""Our own cell under a protocol's steps: one of our kernels, second by second."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class OwnEngine:
     Parameters
     ----------
     cell : SimulatedCell
-        The cell; ``spm`` or ``spme``.
+        The cell; for ``dfn`` a `batterylab.simulated.fullcell.FullCell`.
     stoichiometries : (float, float)
         Of the cell at rest, negative and positive.
     ambient_degC : float
