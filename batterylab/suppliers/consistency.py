@@ -328,9 +328,9 @@ def _statement(found: Sequence[Share]) -> str:
     if not proven:
         return "no cause is shown: the intervals of all shares reach zero"
     first = max(proven, key=lambda item: item.share)
-    low, high = (min(100.0 * end, 100.0) for end in first.interval)
-    share = min(100.0 * first.share, 100.0)
+    low, high = (100.0 * end for end in first.interval)
+    over = "; above 100 %: other causes vary against it" if first.share > 1.0 else ""
     return (
-        f"{first.cause} explains {share:.0f} % ({low:.0f} to {high:.0f}) of the variance between "
-        "cells of a lot"
+        f"{first.cause} makes {100 * first.share:.0f} % ({low:.0f} to {high:.0f}) of the variance "
+        f"between cells of a lot{over}"
     )
