@@ -421,11 +421,13 @@ def exclusions(card: Card) -> Section:
     return Section("Exclusions", (Table("exclusions", "Exclusions", columns, rows, small=True),))
 
 
-def _feature_name(feature: str) -> str:
-    if not feature:
-        return ""
-    unit = unit_of(feature)
-    return f"{name_of(feature)} ({unit})" if unit else name_of(feature)
+def _feature_name(features: str) -> str:
+    """Return one feature or a list of them, in words."""
+    named = []
+    for feature in filter(None, features.split(", ")):
+        unit = unit_of(feature)
+        named.append(f"{name_of(feature)} ({unit})" if unit else name_of(feature))
+    return "; ".join(named)
 
 
 def traceability(card: Card, evidence: Any = None) -> Section:

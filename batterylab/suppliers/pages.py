@@ -201,7 +201,7 @@ def _ageing(card: Mapping[str, Any]) -> Iterator[str]:
                f"of the first capacity {sure}")  # fmt: skip
         mean = one["mean_cell"]
         if mean is not None and mean["life"] is not None:
-            low, high = (f"{end:.4g}" if end is not None else "beyond" for end in
+            low, high = (f"{end:.4g}" if end is not None else "not reached" for end in
                          mean["life_interval"])  # fmt: skip
             how = "extrapolated" if mean["is_extrapolated"] else "on its mean curve"
             yield (f"    its mean cell is at 80 % after {mean['life']:.4g} ({low} to {high}) "

@@ -318,3 +318,12 @@ def test_a_disk_that_refuses_leaves_the_old_report(place, card, monkeypatch):
     assert [one.name for one in place.results.iterdir()] == ["report.json"]
 
 
+
+
+def test_exclusions_name_each_characteristic_in_words(card):
+    bare = copy.deepcopy(card)
+    bare["exclusions"] = [{"seal": "ab" * 32, "serial": "A1-001", "state": "invalid",
+                           "feature": "capacity_Ah, dcir_10s_mOhm", "reason": "r"}]  # fmt: skip
+    report = document(read_card(bare))
+    table = next(table for table in report.tables() if table.key == "exclusions")
+    assert table.rows[0][2] == "Capacity (Ah); DC resistance, 10 s (mΩ)"
