@@ -13,13 +13,16 @@ ifneq ($(wildcard ../shared/data),)
 export BATTERYLAB_TEST_DATA ?= $(abspath ../shared)
 endif
 
-.PHONY: demo test benchmark lint build clean
+.PHONY: demo test sanitize benchmark lint build clean
 
 demo: $(VENV)/.built
 	$(BIN)/batterylab demo $(DEMO_ARGS)
 
 test: $(VENV)/.tested
 	$(BIN)/python -m pytest -n auto $(TEST_ARGS)
+
+sanitize: $(VENV)/.tested
+	PYTHON=$(BIN)/python .ci/sanitize $(TEST_ARGS)
 
 benchmark: $(VENV)/.tested $(PEERS)/.made
 	BATTERYLAB_PEERS=$(abspath $(PEERS)/bin/python) $(BIN)/python benchmarks/fits.py $(BENCHMARK_ARGS)

@@ -14,6 +14,10 @@ EXT = Path("ext")
 JOBS = 0 if os.name == "nt" else os.cpu_count() or 1
 DATA_FOLDERS = ("instruments", "protocols")
 FLAGS = [] if os.name == "nt" else ["-O3", "-g0", "-ffp-contract=off", "-fno-math-errno"]
+#: checks for the compiler to put in, as `.ci/sanitize` does; gcc only
+CHECKS = [f"-fsanitize={names}" for names in os.environ.get("BATTERYLAB_SANITIZE", "").split()]
+if CHECKS:
+    FLAGS += [*CHECKS, "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1", "-g"]
 
 
 class BuildWithData(build_py):
@@ -37,6 +41,7 @@ kernels = [
         include_dirs=[numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
         extra_compile_args=FLAGS,
+        extra_link_args=CHECKS,
     )
     for source in sorted(EXT.glob("*.pyx"))
 ]

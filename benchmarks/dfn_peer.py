@@ -10,21 +10,26 @@ from batterylab.pybamm_border import pybamm
 Array = NDArray[np.float64]
 
 VOLTAGE = "Voltage [V]"
+KELVIN = 298.15
 
 
 class DfnPeer:
     """PyBaMM on one history: every change of the current is a time that the solver stops at.
 
-    Changes are drawn as ramps of a microsecond; radial points lie at Chebyshev's nodes.
+    Changes are drawn as ramps of a microsecond; radial points lie at Chebyshev's nodes
+    or, if not stretched, evenly.
     """
 
     def __init__(
         self, values: Any, time_s: Array, amps: Array, mesh: tuple[int, int],
-        tolerance: float = 1e-6, is_compiled: bool = True,
+        tolerance: float = 1e-6, is_compiled: bool = True, is_stretched: bool = True,
     ) -> None:  # fmt: skip
         module = pybamm()
         values = values.copy()
-        values.update({"Lower voltage cut-off [V]": 0.0, "Upper voltage cut-off [V]": 10.0})
+        values.update({
+            "Lower voltage cut-off [V]": 0.0, "Upper voltage cut-off [V]": 10.0,
+            "Ambient temperature [K]": KELVIN, "Initial temperature [K]": KELVIN,
+        })  # fmt: skip
         self.time_s, self.stops = time_s, np.array([time_s[0], time_s[-1]])
         if np.ptp(amps[1:]) > 0:
             changes = np.flatnonzero(np.diff(amps[1:])) + 1
@@ -39,7 +44,7 @@ class DfnPeer:
             values["Current function [A]"] = -float(amps[-1])
         model = module.lithium_ion.DFN()
         meshes = dict(model.default_submesh_types)
-        for name in ("negative particle", "positive particle"):
+        for name in ("negative particle", "positive particle") if is_stretched else ():
             meshes[name] = module.Chebyshev1DSubMesh
         through, radial = mesh
         self.simulation = module.Simulation(

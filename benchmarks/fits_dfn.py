@@ -29,9 +29,12 @@ from batterylab.pybamm_border import parameter_values
 
 Array = NDArray[np.float64]
 
-#: the reference's points through each domain, and along each radius; see `refined`
-THROUGH, RADIAL = (20, 40, 80), (40, 60)
-COARSE_THROUGH, COARSE_RADIAL = (10, 20, 40), (20, 30)  # for an hour at 1 Hz
+#: the reference's points through each domain, and along each radius, coarse to fine; see `refined`
+MESHES_OF_REFERENCE = (((20, 40, 80), (40, 60)), ((40, 80, 160), (60, 90)))
+MESHES_OF_DRIVE = (((10, 20, 40), (20, 30)),)
+#: where diffusivities jump far inside a particle: even radial points
+EVEN = ("ORegan2022",)
+EVEN_MESHES = (((10, 20, 40), (80, 120)),)
 TOLERANCE = 1e-7
 HISTORIES = ("0.1C", "1C", "2C", "pulses", "drive")
 #: meshes of the peer, from cheap to fine; quick: where the searches ended
@@ -89,19 +92,20 @@ def end_of(time_s: Array, voltage_V: Array, least_V: float) -> float:
     return float(time_s[i - 1] + share * (time_s[i] - time_s[i - 1]))
 
 
-def refined(case: Case) -> tuple[Array, Array]:
+def refined(
+    case: Case, depths: tuple[int, int, int], radii: tuple[int, int]
+) -> tuple[Array, Array]:
     """Return PyBaMM's voltage, refined and extrapolated, on two levels.
 
     Its error falls as the first power of the points through each domain and as the second of
-    those along the radius (Chebyshev's nodes), as can be seen on these meshes.
+    those along the radius, as can be seen on these meshes.
     """
-    is_long = case.name == "drive"
-    depths, radii = (COARSE_THROUGH, COARSE_RADIAL) if is_long else (THROUGH, RADIAL)
 
     def at(*points: int) -> Array:
         through, radial = points
         volts = DfnPeer(case.values, case.time_s, case.amps, (through, radial), TOLERANCE,
-                        is_compiled=False).solve()  # fmt: skip
+                        is_compiled=False,
+                        is_stretched=case.cell.tables.name not in EVEN).solve()  # fmt: skip
         volts[0] = np.nan  # there the current flows already; ours is at rest
         return volts
 
@@ -112,23 +116,27 @@ def refined(case: Case) -> tuple[Array, Array]:
 
 
 def compared(case: Case) -> Line:
-    """Compare a case with PyBaMM; the reference is refined once to judge itself."""
+    """Compare a case with PyBaMM; the reference is refined until it moves a quarter of the bar."""
     tables = case.cell.tables
     title = f"dfn {tables.name} {case.name}"
     bar = 2.0 if any(case.cell.varying) else 1.0
     wanted = f"{bar:g} / 0.2 mV, 0.05 %"
     ours = dfn_voltage(case.cell, history_of(case.time_s, case.amps), case.start).voltage_V
-    try:
-        coarse, fine = refined(case)
-    except Exception as error:  # PyBaMM's solver has many ways to give up
-        return Line(title, f"no reference: {str(error)[:40]}", wanted, None)
-    least = tables.numbers["voltage_min_V"]
-    ends = [end_of(case.time_s[1:], volts[1:], least) for volts in (ours, fine)]
-    off = 100.0 * abs(ends[0] / ends[1] - 1.0) if np.isfinite(ends).all() else 0.0
-    seen = np.isfinite(fine) & np.isfinite(coarse) & np.isfinite(ours)
-    if np.isfinite(ends).all():
-        seen &= case.time_s <= min(ends)
-    gap, own = 1e3 * (ours - fine)[seen], 1e3 * np.abs(coarse - fine)[seen].max()
+    meshes = EVEN_MESHES if tables.name in EVEN else MESHES_OF_REFERENCE
+    for depths, radii in MESHES_OF_DRIVE if case.name == "drive" else meshes:
+        try:
+            coarse, fine = refined(case, depths, radii)
+        except Exception as error:  # PyBaMM's solver has many ways to give up
+            return Line(title, f"no reference: {str(error)[:40]}", wanted, None)
+        least = tables.numbers["voltage_min_V"]
+        ends = [end_of(case.time_s[1:], volts[1:], least) for volts in (ours, fine)]
+        off = 100.0 * abs(ends[0] / ends[1] - 1.0) if np.isfinite(ends).all() else 0.0
+        seen = np.isfinite(fine) & np.isfinite(coarse) & np.isfinite(ours)
+        if np.isfinite(ends).all():
+            seen &= case.time_s <= min(ends)
+        gap, own = 1e3 * (ours - fine)[seen], 1e3 * np.abs(coarse - fine)[seen].max()
+        if own <= bar / 4:
+            break
     largest, rms = float(np.abs(gap).max()), float(np.sqrt(np.mean(gap**2)))
     met = None if own > bar / 4 else largest <= bar and rms <= 0.2 and off <= 0.05
     figure = f"max {largest:.3f} rms {rms:.3f} mV, end {off:.3f} % (reference {own:.3f})"

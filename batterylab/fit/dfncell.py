@@ -33,10 +33,10 @@ Array = NDArray[np.float64]
 NAMES = (*spmcell.NAMES[:11], "log_negative_conductivity", "log_positive_conductivity")
 
 #: nodes in negative electrode, separator and positive electrode
-POINTS = (28, 4, 28)
+POINTS = (36, 4, 36)
 #: first step in s after a change of current and local error of a step in V, from the voltage's
 #: curvature; both again where a diffusivity varies
-STEPS = (0.5, 5e-5)
+STEPS = (0.5, 3e-5)
 FINE_STEPS = (0.1, 2e-5)
 #: how much steps may grow from one to the next
 GROWTH = 1.7
