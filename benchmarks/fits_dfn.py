@@ -30,7 +30,9 @@ from batterylab.pybamm_border import parameter_values
 Array = NDArray[np.float64]
 
 #: the reference's points through each domain, and along each radius, coarse to fine; see `refined`
-MESHES_OF_REFERENCE = (((20, 40, 80), (40, 60)), ((40, 80, 160), (60, 90)))
+MESHES_OF_REFERENCE = (
+    ((20, 40, 80), (40, 60)), ((40, 80, 160), (60, 90)), ((40, 80, 160), (120, 180)),
+)  # fmt: skip
 MESHES_OF_DRIVE = (((10, 20, 40), (20, 30)),)
 #: where diffusivities jump far inside a particle: even radial points
 EVEN = ("ORegan2022",)
@@ -155,24 +157,25 @@ def accuracy(
 
 def derivatives(is_quick: bool) -> Iterator[Line]:
     """Compare derivatives with central differences over the same steps, the width searched."""
-    for name in ("Chen2020",) if is_quick else ("Chen2020", "Ecker2015", "OKane2022"):
+    cases = [(name, "1C") for name in ("Chen2020", "Ecker2015", "OKane2022", "ORegan2022")]
+    for name, usual in cases[:1] if is_quick else [*cases, ("Chen2020", "drive")]:
         cell = DfnCell(cell_tables(name))
-        case = case_of(cell, "1C")
-        time_s, amps = case.time_s[:900], case.amps[:900]
-        history = history_of(time_s, amps)
+        case = case_of(cell, usual)
+        rows = 900 if usual == "1C" else len(case.time_s)
+        history = history_of(case.time_s[:rows], case.amps[:rows])
         found = dfn_voltage(cell, history, case.start, derivatives=NAMES)
         worst = max(
             slope_error(case, history, found.steps, index, column)
             for index, column in enumerate(found.jacobian.T)
         )
-        yield Line(f"dfn derivatives {name}", f"{worst:.1e} of the largest", "1e-4",
+        yield Line(f"dfn derivatives {name} {usual}", f"{worst:.1e} of the largest", "1e-4",
                    worst <= 1e-4)  # fmt: skip
 
 
 def slope_error(case: Case, history: Any, steps: Any, index: int, column: Array) -> float:
     """Return how far a column lies from the best central difference, over its largest."""
     gaps = []
-    for width in (1e-2, 1e-3, 1e-4, 1e-5):
+    for width in (1e-2, 1e-3, 1e-4, 1e-5, 1e-6):
         volts, change = [], width * max(abs(float(case.start[index])), 0.1)
         for sign in (1, -1):
             moved = case.start.copy()
