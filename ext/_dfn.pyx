@@ -13,7 +13,7 @@ from libc.math cimport NAN, fabs, isfinite, pow, sqrt
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from dfn_cell cimport PARAMETERS, X_0, Y_0, Cell
+from dfn_cell cimport PARAMETERS, SHIFT_1, SHIFT_7, X_0, Y_0, Cell
 from dfn_path cimport (
     Plan, Points, State, accept, drop_state, grow_points, guessed_volts, keep_step, make_state,
     relax, try_step, weights_of,
@@ -23,6 +23,9 @@ from diffusion cimport MOST_P
 from batterylab._kernels._tasks cimport Job, Task
 from levmar cimport NOT_FINITE, best_of
 
+
+cdef enum:
+    PART = 4         # bits of a row's flags below its part
 
 cdef double STRAIN = 3e-3   # of a step: see `strain_of`
 
@@ -34,7 +37,7 @@ cdef struct Run:
     const double* charge_Ah
     const double* temperature_K
     const double* voltage_V         # NULL: the residual is the voltage itself
-    const unsigned char* flags      # 1: observed; 2: relaxed, a new beginning
+    const unsigned char* flags      # 1: observed; 2: relaxed, a new beginning; else its part
     Py_ssize_t rows
     const double* base              # all parameters
     const int* which                # of them are fitted
@@ -241,7 +244,7 @@ cdef void evaluate(
     cdef double q[PARAMETERS]
     cdef int count = run.count if jacobian != NULL else 0
     cdef Py_ssize_t row = 0, last, seen = 0, segment = 0
-    cdef int j
+    cdef int j, part
     for j in range(PARAMETERS):
         q[j] = run.base[j]
     for j in range(run.count):
@@ -251,6 +254,8 @@ cdef void evaluate(
         run.plan.used = 0
     while row < run.rows:
         if row == 0 or run.flags[row] & 2:
+            part = run.flags[row] >> PART
+            run.state.shift = SHIFT_1 + part - 1 if 0 < part <= SHIFT_7 - SHIFT_1 + 1 else 0
             relax(&run.cell, run.state, q, run.charge_Ah[row], run.which, count, X_0, Y_0)
             if run.flags[row] & 1:
                 stand_still(run, q, row, count)

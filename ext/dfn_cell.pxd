@@ -10,9 +10,11 @@ from diffusion cimport Line, Sphere
 cdef enum:
     NODES = 128        # most of all three together
 
-# the parameters; times, rates and factors as logarithms
+# the parameters; times, rates and factors as logarithms. The shifts add to the charge of parts
+# after the first
 cdef enum:
-    Q_N, Q_P, X_0, Y_0, TAU_N, TAU_P, RATE_N, RATE_P, OHM, KAPPA, D_E, SIGMA_N, SIGMA_P, PARAMETERS
+    Q_N, Q_P, X_0, Y_0, TAU_N, TAU_P, RATE_N, RATE_P, OHM, KAPPA, D_E, SIGMA_N, SIGMA_P
+    SHIFT_1, SHIFT_2, SHIFT_3, SHIFT_4, SHIFT_5, SHIFT_6, SHIFT_7, PARAMETERS
 
 # columns of `numbers`
 cdef enum:

@@ -33,6 +33,7 @@ cdef struct State:
     int since                    # steps since the current changed
     bint is_lost                 # Newton found no solution
     double strain                # of the last step's particles
+    int shift                    # the parameter that adds to the charge; 0: none
     double whole_n               # speeds of the electrodes' means
     double whole_p
     double* d_c                  # parameter by parameter
@@ -124,8 +125,8 @@ cdef inline void drop_state(State* s) noexcept nogil:
 
 
 cdef inline void fill_particles(
-    const Electrode* e, const Cell* cell, State* s, Particles* p, double mean, double d_start,
-    double d_q, const int* which, int count, int start
+    const Electrode* e, const Cell* cell, State* s, Particles* p, double mean, double d_q,
+    double d_shift, const int* which, int count, int start, int shift
 ) noexcept nogil:
     """Set an electrode in equilibrium, with the derivatives of its stoichiometry."""
     cdef double u, du, j, dj, slope
@@ -141,7 +142,13 @@ cdef inline void fill_particles(
         for m in range(p.shells):
             p.u[i * p.shells + m] = p.before[i * p.shells + m] = mean
     for k in range(count):
-        slope = d_start if which[k] == start else (d_q if which[k] == e.q else 0.0)
+        slope = 0.0
+        if which[k] == start:
+            slope = 1.0
+        elif which[k] == e.q:
+            slope = d_q
+        elif shift > 0 and which[k] == shift:
+            slope = d_shift
         for i in range(e.count):
             p.d_mean[k * e.count + i] = slope
             p.d_drift[k * e.count + i] = p.d_slope[k * e.count + i] = 0.0
@@ -153,17 +160,18 @@ cdef inline void fill_particles(
 
 
 cdef inline void relax(
-    const Cell* cell, State* s, const double* q, double moved_Ah, const int* which, int count,
+    const Cell* cell, State* s, const double* q, double charge_Ah, const int* which, int count,
     int x_0, int y_0
 ) noexcept nogil:
-    """Begin anew: everything in equilibrium at a charge."""
+    """Begin anew: everything in equilibrium at a charge, to which `s.shift` adds."""
     cdef double q_n = q[cell.n.q], q_p = q[cell.p.q]
+    cdef double moved_Ah = charge_Ah + (q[s.shift] if s.shift > 0 else 0.0)
     cdef int k
     memset(s.w.phi, 0, sizeof(s.w.phi))
-    fill_particles(&cell.n, cell, s, &s.n, q[x_0] + moved_Ah / q_n, 1.0, -moved_Ah / (q_n * q_n),
-                   which, count, x_0)
-    fill_particles(&cell.p, cell, s, &s.p, q[y_0] - moved_Ah / q_p, 1.0, moved_Ah / (q_p * q_p),
-                   which, count, y_0)
+    fill_particles(&cell.n, cell, s, &s.n, q[x_0] + moved_Ah / q_n, -moved_Ah / (q_n * q_n),
+                   1.0 / q_n, which, count, x_0, s.shift)
+    fill_particles(&cell.p, cell, s, &s.p, q[y_0] - moved_Ah / q_p, moved_Ah / (q_p * q_p),
+                   -1.0 / q_p, which, count, y_0, s.shift)
     for k in range(cell.nodes):
         s.w.c[k] = s.last_c[k] = s.before_c[k] = cell.c_0
         s.phi[0][k] = s.w.phi[k]

@@ -25,12 +25,14 @@ from batterylab.errors import BatterylabError
 from batterylab.fit import spmcell
 from batterylab.fit.celltables import CellTables
 from batterylab.fit.solve import checked
-from batterylab.fit.spmcell import History
+from batterylab.fit.spmcell import SHIFTS, History
 from batterylab.fit.spmmesh import FARADAY_C_mol, shells, sphere_exponentials
 
 Array = NDArray[np.float64]
 
-NAMES = (*spmcell.NAMES[:11], "log_negative_conductivity", "log_positive_conductivity")
+NAMES = (
+    *spmcell.NAMES[:11], "log_negative_conductivity", "log_positive_conductivity", *SHIFTS,
+)  # fmt: skip
 
 #: nodes in negative electrode, separator and positive electrode
 POINTS = (36, 4, 36)
@@ -62,7 +64,7 @@ class DfnCell:
         First step after a change of current in s, and local error of a step in V.
     growth : float
         Largest ratio of two steps.
-    start : ndarray, shape (13,)
+    start : ndarray, shape (20,)
         The set's own parameters, in the order of `NAMES`, at its initial concentrations.
     """
 
@@ -81,8 +83,15 @@ class DfnCell:
             raise BatterylabError(f"points = {self.points}: at least 2 a domain, 128 in all")
         object.__setattr__(self, "tables", spmcell.sized(self.tables, self.area_factor))
         start = spmcell.start_of(self.tables)
-        object.__setattr__(self, "start", np.append(start[:11], [0.0, 0.0]))
+        own = np.zeros(len(NAMES))
+        own[:11] = start[:11]
+        object.__setattr__(self, "start", own)
         object.__setattr__(self, "kernel", _dfn.Model(*self.kernel_arguments))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all parameters, in order."""
+        return NAMES
 
     @property
     def varying(self) -> tuple[bool, bool]:
@@ -213,7 +222,7 @@ def dfn_voltage(
         The base set.
     history : History
         From `batterylab.fit.spmcell.history_of`.
-    parameters : array_like, shape (13,), optional
+    parameters : array_like, shape (20,), optional
         In the order of `NAMES`; else the set's own.
     derivatives : tuple of str
         Names of the parameters to derive by.

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from batterylab._kernels import _spm
 from batterylab.errors import BatterylabError
 from batterylab.fit.assemble import Shown, assemble, with_profile
 from batterylab.fit.celltables import tables_of
+from batterylab.fit.dfncell import DfnCell
 from batterylab.fit.loss import SQUARES, Loss
 from batterylab.fit.result import Curve, Fit
 from batterylab.fit.settings import FitSettings
@@ -50,6 +52,8 @@ FACTORS = {
     "log_positive_rate": "positive_exchange_factor",
     "log_conductivity": "conductivity_factor",
     "log_salt_diffusivity": "salt_diffusivity_factor",
+    "log_negative_conductivity": "negative_solid_conductivity_factor",
+    "log_positive_conductivity": "positive_solid_conductivity_factor",
 }
 
 
@@ -178,23 +182,38 @@ def spm_steps(
     loss: Loss = SQUARES,
 ) -> Steps[tuple[Solution, Array]]:
     """Fit to a window, as steps for `batterylab.fit.solve`; see `solve_spm`."""
+    rows = int(window.history.observed.sum())
+    is_known = cell.model == "spme" and "log_salt_diffusivity" not in names
+    salt = np.empty((rows if is_known else 0, sum(VOLUMES)))
+
+    def kernel(base: Array, index: NDArray[np.int32]) -> Callable[..., _spm.Fit]:
+        return partial(_spm.Fit, cell.kernel, window.history.data, window.history.flags, base,
+                       index, salt)  # fmt: skip
+
+    return window_steps(kernel, cell, window, names, most_steps, tolerance, start, loss)
+
+
+def window_steps(
+    kernel: Callable[[Array, NDArray[np.int32]], Callable[..., Any]], cell: Started,
+    window: SpmWindow, names: tuple[str, ...], most_steps: int, tolerance: float,
+    start: Array | None, loss: Loss,
+) -> Steps[tuple[Solution, Array]]:  # fmt: skip
+    """Fit any particle model to a window, as steps; see `solve_spm`.
+
+    `kernel` returns what makes a fit, from all parameters and the places of the fitted ones.
+    """
     amps = float(np.abs(window.history.data[1]).max())
     if not amps > 0:
         raise BatterylabError("no current flows in the window")
-    index = indices_of(names)
+    index = indices_of(names, cell.names)
     if start is None:
         base, starts = starts_of(cell, window, names)
     else:
         base, starts = start.copy(), start[None, index]
-    lower, upper = bounds_of(base, names, amps)
-    rows = int(window.history.observed.sum())
-    is_known = cell.model == "spme" and "log_salt_diffusivity" not in names
-    salt = np.empty((rows if is_known else 0, sum(VOLUMES)))
-    kernel = partial(_spm.Fit, cell.kernel, window.history.data, window.history.flags, base,
-                     index, salt)  # fmt: skip
+    lower, upper = bounds_of(base, names, amps, cell.names)
     solution = yield from bounded_fit(
-        kernel, rows, np.clip(starts, lower, upper), lower, upper,
-        most_steps=most_steps, tolerance=tolerance, loss=loss,
+        kernel(base, index), int(window.history.observed.sum()), np.clip(starts, lower, upper),
+        lower, upper, most_steps=most_steps, tolerance=tolerance, loss=loss,
     )  # fmt: skip
     whole = base.copy()
     whole[index] = solution.parameters
@@ -247,10 +266,10 @@ def spm_fit(
 
 
 def fit_of(
-    recording: Recording, settings: SpmSettings, window: SpmWindow, cell: SpmCell,
+    recording: Recording, settings: SpmSettings, window: SpmWindow, cell: SpmCell | DfnCell,
     names: tuple[str, ...], solution: Solution, whole: Array,
 ) -> Fit:  # fmt: skip
-    """Put a solution and its judgement together."""
+    """Put a particle model's solution and its judgement together."""
     judgement = judge(solution.noise_V, solution.jacobian, ~solution.at_bound)
     values, errors = derived(cell, names, solution, judgement, whole)
     seen = window.history.observed
@@ -261,7 +280,7 @@ def fit_of(
         **asdict(settings), "free": "+".join(names),
         "temperature_degC": round(cell.tables.temperature_K - 273.15, 3),
         "area_factor": cell.area_factor,
-        "all_parameters": dict(zip(NAMES, (float(p) for p in whole), strict=True)),
+        "all_parameters": dict(zip(cell.names, (float(p) for p in whole), strict=True)),
     }  # fmt: skip
     made = assemble(
         settings.model, recording, window.first_step, names, solution, judgement,
@@ -305,7 +324,7 @@ def derived(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Return values with units and their standard errors, to first order."""
     q_n, q_p, x, y = (float(v) for v in whole[:4])
-    n, p = cell.tables.numbers, dict(zip(NAMES[:11], (float(v) for v in whole[:11]), strict=True))
+    n, p = cell.tables.numbers, dict(zip(cell.names, (float(v) for v in whole), strict=True))
     tau_n, tau_p = (math.exp(p[f"log_{e}_time"]) for e in ("negative", "positive"))
     d_n, d_p = n["radius_n_m"] ** 2 / tau_n, n["radius_p_m"] ** 2 / tau_p
     own = cell.start

@@ -79,6 +79,10 @@ class Started(Protocol):
     def start(self) -> Array:
         """The set's own parameters, the first eleven as in `NAMES`."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all parameters, in order; the shifts at the same places as in `NAMES`."""
+
 
 @dataclass(frozen=True)
 class SpmCell:
@@ -127,6 +131,11 @@ class SpmCell:
             raise BatterylabError(f"the set {self.tables.name} has no heat capacity or cooling")
         object.__setattr__(self, "start", np.nan_to_num(start))
         object.__setattr__(self, "kernel", self._kernel())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all parameters, in order."""
+        return NAMES
 
     @property
     def varying(self) -> tuple[bool, bool]:

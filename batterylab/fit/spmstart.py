@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batterylab.fit.celltables import CellTables
-from batterylab.fit.spmcell import NAMES, SHIFTS, Started, indices_of
+from batterylab.fit.spmcell import SHIFTS, Started, indices_of
 from batterylab.fit.spmwindow import SpmWindow
 
 Array = NDArray[np.float64]
@@ -46,9 +46,9 @@ def starts_of(cell: Started, window: SpmWindow, names: tuple[str, ...]) -> tuple
         start[2] = np.clip(full[0] + shift, 0.02, 0.98)
         start[3] = _matching(cell.tables, float(start[2]), window.full_V)
         for name, charge_Ah in zip(SHIFTS, _charges(cell, window, start)[1:], strict=False):
-            start[NAMES.index(name)] = charge_Ah
+            start[cell.names.index(name)] = charge_Ah
         starts.append(start)
-    index = indices_of(names)
+    index = indices_of(names, cell.names)
     return starts[0].copy(), np.array([start[index] for start in starts])
 
 

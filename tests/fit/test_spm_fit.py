@@ -134,8 +134,8 @@ def test_two_recordings_go_into_one_fit(recording, tmp_path):
     assert json.loads(done.stdout)["fits"][0]["residual_mV"] == pytest.approx(both.residual_mV)
     alone = CliRunner().invoke(cli, ["fit", *places, "--model", "spme"])
     assert isinstance(alone.exception, BatterylabError) and "2 places" in str(alone.exception)
-    with pytest.raises(BatterylabError, match="only with ocv, circuit, spm and spme"):
-        fit([recording, drive], model="dfn", joint=True)
+    with pytest.raises(BatterylabError, match="only with ocv, circuit, spm, spme and dfn"):
+        fit([recording, drive], model="impedance", joint=True)
     with pytest.raises(BatterylabError, match="two recordings"):
         fit([recording], model="spm", joint=True)
     with pytest.raises(BatterylabError, match="two recordings to 8"):
