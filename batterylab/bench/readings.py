@@ -174,10 +174,13 @@ class Readings:
             return
         for name, task in list(self.tasks.items()):
             self._follow(name, task, now_s)
-        for run in self.runs:
-            is_over = run.running is not None and run.running.is_ending
-            if run.wants_meter and not is_over and run.entry.name not in self.tasks:
-                self._wish(run, now_s)
+        wishing = [run for run in self.runs
+                   if run.wants_meter and run.entry.name not in self.tasks
+                   and not (run.running is not None and run.running.is_ending)]  # fmt: skip
+        for run in wishing:
+            self._since_s.setdefault(run.entry.name, now_s)
+        for run in sorted(wishing, key=lambda each: self._since_s[each.entry.name]):
+            self._wish(run, now_s)
         waiting = [task.due_s for task in self.tasks.values()]
         self.due_s = float(math.ceil(min(waiting))) if waiting else math.inf
 
@@ -186,7 +189,6 @@ class Readings:
         segment = run.progress.current
         read = segment.steps[0].read if segment is not None else None
         assert read is not None  # noqa: S101  (the run wants a meter)
-        self._since_s.setdefault(run.entry.name, now_s)
         chosen = next(((w, r) for w, r in self.ways[run.entry.name] if r.can(read)), None)
         if chosen is None:
             self._stop(run, f"no meter reaches this channel that reads {read.what}", now_s)
