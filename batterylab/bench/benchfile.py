@@ -234,7 +234,8 @@ class BenchFile:
         scanners = {n for n, e in text.instruments.items() if role_of(e.model) == "scanner"}
         couples = {(c.scanner, c.scanner_channel): c.name for c in channels.values()}
         problems += interlock_problems(document, text.interlocks, scanners, couples)
-        problems += wiring_problems(text.instruments, channels, document.where("channels"))
+        inputs = [entry.place for entry in text.interlocks.values()]
+        problems += wiring_problems(text.instruments, channels, document.where("channels"), inputs)
         if problems:
             raise ProblemsError(problems)
         return cls(Path(path), text, channels, cell_type)

@@ -1,7 +1,7 @@
 """How meters reach cells during a run: directly, or through relays of a scanner's module."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -68,13 +68,15 @@ def way_of(text: str) -> Way:
 
 
 def wiring_problems(
-    instruments: "dict[str, InstrumentEntry]", channels: "dict[str, ChannelEntry]", where: str
-) -> Iterator[Problem]:
-    """Yield what is wrong with the ways of a bench."""
+    instruments: "dict[str, InstrumentEntry]", channels: "dict[str, ChannelEntry]", where: str,
+    inputs: Iterable[tuple[str, int]] = (),
+) -> Iterator[Problem]:  # fmt: skip
+    """Yield what is wrong with the ways of a bench; `inputs` are scanned beside thermocouples."""
     from batterylab.bench.benchfile import role_of
 
     taken: dict[tuple[str, int], str] = {}
-    thermo = {(c.scanner, c.scanner_channel // 100) for c in channels.values() if c.scanner}
+    scanned = {(c.scanner, c.scanner_channel // 100) for c in channels.values() if c.scanner}
+    scanned |= {(scanner, number // 100) for scanner, number in inputs}
     direct: dict[str, str] = {}
     switched = {way.meter for c in channels.values() for way in c.meters if way.relays}
     for channel in channels.values():
@@ -89,9 +91,9 @@ def wiring_problems(
                 elif name and role_of(instruments[name].model) not in ("", role):
                     yield Problem(where, f"{channel.name}: {name} is no {role}",
                                   '"impedance through relays:201"')  # fmt: skip
-            if (way.relays, way.place // 100) in thermo and way.relays:
+            if (way.relays, way.place // 100) in scanned and way.relays:
                 yield Problem(where, f"{channel.name}: module {way.place // 100} of {way.relays} "
-                              "holds thermocouples: a scan opens all its relays",
+                              "is scanned: a scan opens all its relays",
                               "a module of its own for the relays")  # fmt: skip
             for place in way.places:
                 if (way.relays, place) in taken:

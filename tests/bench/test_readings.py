@@ -193,11 +193,13 @@ def test_a_run_that_was_cut_in_a_reading_reads_again_when_it_is_resumed(lab):
 WRONG = [
     (("through relays:{{200+n}}".format(), "through relays:{300+n}"), None),
     (("{200+n}", "{210+n}"), "no partner for the sense leads"),
-    (("through relays:{200+n}", "through temps:{100+n}"), "holds thermocouples"),
+    (("through relays:{200+n}", "through temps:{100+n}"), "module 1 of temps is scanned"),
     (("impedance through relays:{200+n}", "impedance"), "wired to another channel"),
     (("impedance through relays:{200+n}", "chamber through relays:{200+n}"), "is no meter"),
     (("impedance through relays:{200+n}", "impedance via relays"), "no instrument"),
     (("{200+n}", "201"), "uses relay 201"),
+    (("channels:  ", "interlocks:\n  door: {input: \"relays:220\", safe: [4 V, 6 V]}\nchannels:  "),
+     "module 2 of relays is scanned"),
     (("model: keysight_bt2200", "model: ea_psb10000"), "a supply stays across its cell"),
 ]
 
