@@ -88,6 +88,7 @@ class Interrupted:
                 found.start_s = float(event["start_s"])
             elif event["what"] == "resumed":
                 found.paused_s = float(event["paused_s"])
+                found.reason = DIED  # until it is said otherwise
             elif event["what"] == "interrupted":
                 found.reason = str(event["reason"])
         return found

@@ -84,7 +84,8 @@ def simulate(place: Path, real_time: bool) -> None:
             f"{place}: a simulated bench needs a study with simulation.yaml",
             hint="`batterylab study init DIR` writes one",
         )
-    click.echo("the simulated bench runs; Ctrl-C ends it", err=True)
+    click.echo("the simulated bench starts; it is there once its ports are told; Ctrl-C ends it",
+               err=True)  # fmt: skip
     run(study.path, real_time=real_time)
 
 

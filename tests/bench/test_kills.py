@@ -41,6 +41,7 @@ def killed(study, *, after_s, resumes):
     os.kill(status_file(study)["pid"], signal.SIGKILL)
     wait_for(lambda: status_of(study).get("guard"))
     wait_for(lambda: interrupted_runs(study))
+    assert interrupted_runs(study)[0].reason == "its runner died"
 
 
 def test_three_kills_lose_no_row_and_double_none(bench_of):
