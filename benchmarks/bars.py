@@ -1,6 +1,7 @@
 """One line a bar, as every benchmark here prints it, and processor time."""
 
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,12 @@ class Line:
         """Return the line of the table."""
         word = {True: "met", False: "MISSED", None: "reported"}[self.met]
         return f"{word:<9}{self.name:<46} {self.figure:<48} bar {self.bar}"
+
+
+def option(name: str, otherwise: str) -> str:
+    """Return what follows ``--name`` on the command line."""
+    flag = f"--{name}"
+    return sys.argv[sys.argv.index(flag) + 1] if flag in sys.argv[:-1] else otherwise
 
 
 def median_of(work: Callable[[], object], repeats: int) -> float:

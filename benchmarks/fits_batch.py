@@ -2,7 +2,6 @@
 
 import os
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from bars import Line
+from bars import Line, option
 from fits_spm import window_of
 from numpy.typing import NDArray
 from profiles import pulses
@@ -100,7 +99,7 @@ def recovery(is_quick: bool) -> Iterator[Line]:
     """Count how often 95 % intervals hold, on average over the parameters."""
     draws = {"spme": spme_draw(), "circuit": circuit_draw(),
              "ocv": ocv_draw(from_parameter_set("Chen2020"))}  # fmt: skip
-    repeats = 100 if is_quick else 1000
+    repeats = 100 if is_quick else int(option("draws", "1000"))
     low, high = (91.0, 99.0) if is_quick else (93.0, 97.0)
     for model, draw in draws.items():
         for follows, kind in ((0.0, "white"), (FOLLOWS, f"AR(1) {FOLLOWS:g}")):
@@ -186,7 +185,7 @@ def batch(is_quick: bool) -> Iterator[Line]:
     The time for 10,000 cells is judged by processor time over the processors, since others may
     use the machine; the time on the clock stands beside it.
     """
-    sizes = (30, 120) if is_quick else (100, 10000)
+    sizes = (30, 120) if is_quick else (100, int(option("cells", "10000")))
     workers, each = processors(), []
     with tempfile.TemporaryDirectory() as place:
         for cells in sizes:
@@ -226,14 +225,3 @@ def without_results(jobs: list[Job]) -> Job:
     alone = copy(jobs[1])
     alone.cache = None
     return alone
-
-
-def batch_lines(is_quick: bool) -> Iterator[Line]:
-    """Yield all lines of recovery and batch."""
-    yield from recovery(is_quick)
-    yield from batch(is_quick)
-
-
-if __name__ == "__main__":
-    for line in batch_lines("--quick" in sys.argv):
-        print(line, flush=True)

@@ -9,7 +9,6 @@ cheapest mesh of a search that comes within 1 mV and 0.2 mV rms of the converged
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bars import Line, median_of, paired
+from bars import Line, median_of, option, paired
 from numpy.typing import NDArray
 from profiles import drive, pulses
 from spm_peers import SIX as PEER_SIX
 from spm_peers import Peer, fit_by_scipy, full_cell
 
-from batterylab.errors import BatterylabError
 from batterylab.fit.celltables import FULL_CELLS, cell_tables
 from batterylab.fit.spm import solve_spm
 from batterylab.fit.spmcell import NAMES, History, SpmCell, history_of, indices_of, spm_voltage
@@ -103,7 +101,8 @@ def cases(name: str, model: str, is_quick: bool) -> Iterator[Case]:
 def accuracy(is_quick: bool) -> Iterator[Line]:
     """Compare with PyBaMM, set by set."""
     quick = (("Chen2020", "spme"), ("Ecker2015", "spm"))
-    both = tuple((name, model) for name in FULL_CELLS for model in ("spm", "spme"))
+    sets = option("sets", ",".join(FULL_CELLS)).split(",")
+    both = tuple((name, model) for name in sets for model in ("spm", "spme"))
     for name, model in quick if is_quick else both:
         for case in cases(name, model, is_quick):
             yield compared(case, FINER[:2] if is_quick else FINER)
@@ -283,17 +282,3 @@ def _pybop(
     word = "" if arrived else f"; still at {timed[best]['cost'] / cost:.1f} times the sum"
     yield Line(title, f"{ratio:.0f} x ({best} {timed[best]['seconds']:.1f} s{word})", "300 x",
                ratio >= 300)  # fmt: skip
-
-
-def spm_lines(is_quick: bool) -> Iterator[Line]:
-    """Yield all lines of the single-particle kernels."""
-    for part in (accuracy, derivatives, speed, fits):
-        try:
-            yield from part(is_quick)
-        except BatterylabError as error:
-            yield Line(part.__name__, str(error)[:60], "-", False)
-
-
-if __name__ == "__main__":
-    for line in spm_lines("--quick" in sys.argv):
-        print(line, flush=True)
