@@ -7,8 +7,8 @@ are not judged are reported.
     python benchmarks/fits.py [--quick] [--only PART[,PART]] [--json FILE]
 
 Parts: accuracy, derivatives, speed, fits (together: spm), recovery, bias, threads, archive
-(together: batch), dfn, eis. Of the full sizes `--sets Chen2020,Ecker2015` takes some sets of `accuracy`,
-`--draws 1000` that many of `recovery`, `--cells 10000` an archive of that size.
+(together: batch), dfn, eis. Of the full sizes `--sets Chen2020,Ecker2015` takes some sets of
+`accuracy`, `--draws 1000` that many of `recovery`, `--cells 10000` an archive of that size.
 """
 
 import json

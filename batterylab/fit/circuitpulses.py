@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,11 +21,14 @@ from batterylab.errors import BatterylabError
 from batterylab.features.ledger import Ledger
 from batterylab.fit.assemble import assemble, of_several, with_profile
 from batterylab.fit.circuitsolve import (
+    CANDIDATES,
     NOTHING,
     Inputs,
     circuit_steps,
+    circuit_voltage,
     inputs_of,
     joined,
+    lag_bounds,
     volts_of,
 )
 from batterylab.fit.result import Curve, Fit
@@ -46,6 +50,8 @@ DOUBT = 0.05
 LEAST_GAP_PERCENT = 2.0
 #: parameters at once, as in `levmar.pxd`
 MOST_FITTED = 96
+#: starts with one lag for all knots, and the least share of the largest resistance in them
+LEVELS, LEAST_SHARE = 3, 0.02
 #: of the sum of squares; with many parameters the last digits cost most steps and say nothing
 LEAST_TOLERANCE = 1e-6
 #: the thermal node's start: cooling times in s that are tried, activation in K, heat capacity in
@@ -216,7 +222,7 @@ def _solved(
         lower[place] = found.min() - REACH if is_lag else 0.0
         upper[place] = found.max() + REACH if is_lag else MOST * max(float(found.max()), 1e-9)
         start[place] = np.linalg.lstsq(inputs.weights, found, rcond=1e-6)[0]
-    starts = start[None, :]
+    starts = np.vstack([start, *_level_starts(inputs, volts, start)])
     if inputs.is_warm:
         starts = _warm_starts(parts, inputs, start, lower, upper)
     bounded = Bounded(
@@ -226,6 +232,37 @@ def _solved(
     )  # fmt: skip
     begin = np.ascontiguousarray(np.clip(starts, lower, upper))
     return (yield from bounded.fitted(begin, settings.chosen_loss))
+
+
+def _level_starts(inputs: Inputs, volts: Array, start: Array) -> list[Array]:
+    """Return the best starts among those with one lag for all knots, the rest being linear.
+
+    Pulse by pulse a lag may lie anywhere; together the pulses may have a better one.
+    """
+    kinds, (parts, knots) = 1 + 2 * inputs.pairs, inputs.weights.shape
+    if knots == 1 or not inputs.pairs or inputs.is_warm:
+        return []
+    first = parts * (inputs.order + 1)
+    places = [slice(first + k * knots, first + (k + 1) * knots) for k in range(kinds)]
+    linear = np.ones(len(start), bool)
+    for place in places[2::2]:
+        linear[place] = False
+    measured = volts[inputs.observed.astype(bool)]
+    found = []
+    for lags in combinations(np.linspace(*lag_bounds(inputs), CANDIDATES + 2)[1:-1], inputs.pairs):
+        level = start.copy()
+        for place, lag in zip(places[2::2], lags, strict=True):
+            level[place] = lag
+        columns = circuit_voltage(inputs, level)[1][:, linear]
+        square = columns.T @ columns
+        square[np.diag_indices_from(square)] *= 1.0 + 1e-9
+        level[linear] = np.linalg.solve(square, columns.T @ measured)
+        for place in (places[0], *places[1::2]):
+            level[place] = np.maximum(level[place], LEAST_SHARE * np.abs(level[place]).max())
+        off = circuit_voltage(inputs, level)[0] - measured
+        found.append((float(off @ off), level))
+    found.sort(key=lambda one: one[0])
+    return [level for _, level in found[:LEVELS]]
 
 
 def _warm_starts(

@@ -296,7 +296,8 @@ def lag_bounds(inputs: Inputs) -> tuple[float, float]:
     if not len(steps):
         raise BatterylabError("the window has no length in time")
     shortest = max(float(steps.min()), LEAST_s)
-    whole = max(float(inputs.time_s[-1] - inputs.time_s[0]), shortest)
+    ends = inputs.time_s[inputs.first[1:] - 1] - inputs.time_s[inputs.first[:-1]]
+    whole = max(float(ends.max()), shortest)
     return float(np.log(LAGS[0] * shortest)), float(np.log(LAGS[1] * whole))
 
 
