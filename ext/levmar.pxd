@@ -52,6 +52,7 @@ cdef struct Outcome:
     int status
     int steps
     double cost            # half the sum of squares, or of what the loss makes of them
+    bint is_last           # residuals and Jacobian are those of the optimum
 
 
 cdef inline Problem make_problem(
@@ -242,21 +243,22 @@ cdef inline double steepness(
 cdef inline Outcome levmar(const Problem* problem, double* p) noexcept nogil:
     """Fit from `p`, which is moved into its bounds first and holds the optimum after.
 
-    The Jacobian that is left is that of the last trial: evaluate again for that of the optimum.
+    The residuals and the Jacobian that are left may be those of a trial; see `is_last`.
     """
     cdef double hessian[MOST * MOST]
     cdef double gradient[MOST]
     cdef double step[MOST]
     cdef double moved[MOST]
-    cdef double damping = 1e-3
+    cdef double damping = 1e-4
     cdef double growth = 2.0
     cdef double cost, predicted, gain, size, length
     cdef int n = problem.parameters
     cdef int i, k
     cdef Py_ssize_t row
-    cdef bint fresh = True, hopeful = True
+    cdef bint fresh = True, hopeful = True, bent
     cdef Outcome outcome
     outcome.status = OUT_OF_STEPS
+    outcome.is_last = True
     for i in range(n):
         p[i] = min(max(p[i], problem.lower[i]), problem.upper[i])
     problem.model(problem.data, p, problem.residual, problem.jacobian)
@@ -286,16 +288,25 @@ cdef inline Outcome levmar(const Problem* problem, double* p) noexcept nogil:
         size = 0.0
         length = 0.0
         predicted = 0.0
+        bent = False
         for i in range(n):
             moved[i] = min(max(p[i] + step[i], problem.lower[i]), problem.upper[i])
+            bent = bent or (moved[i] != p[i] and (
+                moved[i] == problem.lower[i] or moved[i] == problem.upper[i]))
             size += hessian[i * n + i] * step[i] * step[i]
             length += hessian[i * n + i] * p[i] * p[i]
             predicted -= gradient[i] * step[i]
             for k in range(n):
                 predicted -= 0.5 * step[i] * hessian[i * n + k] * step[k]
+        if hopeful and not bent and damping < 1e-2 and (
+            0.0 <= predicted <= problem.tolerance * outcome.cost
+        ):
+            outcome.status = COST  # Newton's step, hardly damped, would gain no more than that
+            return outcome
         # after a step that helped the next one likely does: its derivatives come along; until then
         # the normal equations are all that is needed of the last ones
         problem.model(problem.data, moved, problem.trial, problem.jacobian if hopeful else NULL)
+        outcome.is_last = outcome.is_last and not hopeful
         cost = cost_of(problem, problem.trial)
         gain = (outcome.cost - cost) / predicted if predicted > 0.0 else -1.0
         if isfinite(cost) and gain > 1e-4:
@@ -309,7 +320,7 @@ cdef inline Outcome levmar(const Problem* problem, double* p) noexcept nogil:
                     problem.residual[row] = problem.trial[row]
             else:
                 problem.model(problem.data, p, problem.residual, problem.jacobian)
-            fresh = hopeful = True
+            fresh = hopeful = outcome.is_last = True
             if outcome.cost - cost <= problem.tolerance * outcome.cost and (
                 predicted <= problem.tolerance * outcome.cost
             ):
@@ -337,6 +348,7 @@ cdef inline Outcome best_of(
     cdef int i
     cdef Py_ssize_t start
     best.status = NOT_FINITE
+    best.is_last = False
     best.cost = INFINITY
     best.steps = 0
     for start in range(count):
@@ -347,6 +359,6 @@ cdef inline Outcome best_of(
             best = outcome
             for i in range(problem.parameters):
                 p[i] = here[i]
-    if isfinite(best.cost):
+    if isfinite(best.cost) and not (best.is_last and count == 1):
         problem.model(problem.data, p, problem.residual, problem.jacobian)
     return best

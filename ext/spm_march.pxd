@@ -10,7 +10,7 @@ from libc.string cimport memset
 
 from diffusion cimport (
     EXPONENTIALS, MOST_P, Line, Step, make_step, prepare_sphere, read_line, slope_by_time,
-    step_line, step_slopes, step_sphere, step_sphere_slopes,
+    step_line, step_slopes, step_sphere, step_sphere_slopes, sum_of,
 )
 from salt_line cimport SaltStep, make_salt_step, step_salt, step_salt_slopes
 from spm_cell cimport (
@@ -202,7 +202,7 @@ cdef inline void find_surface(
     """Set the stoichiometry at the particle's surface, with its derivatives."""
     cdef const Cell* cell = &run.cell
     cdef double d, slope, lift, d_log_tau, d_lift
-    cdef int j, k, last
+    cdef int j, last
     if line.cells > 0:  # half the outermost shell, in which the flux is that at the surface
         last = line.cells - 1
         d = read_line(line.table, line.points, 1.0 / line.table_step, s.seen[seen], &slope)
@@ -221,8 +221,7 @@ cdef inline void find_surface(
             continue
         p.d_surface[j] = p.d_mean[j] + d_lift
         if cell.lumped or run.free[j] == which_q or run.free[j] == which_tau:
-            for k in range(cell.sphere.count):
-                p.d_surface[j] += p.sphere.da[j][k]
+            p.d_surface[j] += sum_of(p.sphere.da[j], cell.sphere.count)
 
 
 cdef inline Reading look(
