@@ -58,7 +58,8 @@ SHORT = {
     "iec_62660_1_storage": {"days: 28 d": "days: 1 d", "wait: 12 h": "wait: 2 h"},
 }
 #: what the quick run leaves out: supplies are stepped every second, and these rest for weeks
-SLOW = ("gbt_31486_rate_charge", "self_discharge", "iec_62660_1_cycle_life")
+SLOW = ("gbt_31486_rate_charge", "gbt_31486_rate_discharge", "self_discharge",
+        "iec_62660_1_cycle_life")  # fmt: skip
 CAPACITY_PERCENT = 0.1
 RESISTANCE_PERCENT = 1.0
 #: more than a channel of the frame gives: a supply of 120 A for each cell, stepped by the host
