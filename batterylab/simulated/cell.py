@@ -178,10 +178,12 @@ class SimulatedCell:
 
     def _potential(self, electrode: int, stoichiometry: float, degC: float) -> float:
         t = self.tables
-        grid = np.linspace(0.0, 1.0, t.potential_V.shape[1])
         warm_K = degC + ZERO_degC - t.temperature_K
-        curve = t.potential_V[electrode] + warm_K * t.entropy_V_K[electrode]
-        return float(np.interp(stoichiometry, grid, curve))
+        last = t.potential_V.shape[1] - 1
+        place = min(max(stoichiometry, 0.0), 1.0) * last
+        k = min(int(place), last - 1)
+        pair = t.potential_V[electrode, k : k + 2] + warm_K * t.entropy_V_K[electrode, k : k + 2]
+        return float(pair[0] + (place - k) * (pair[1] - pair[0]))
 
     def stoichiometries(self, voltage_V: float, degC: float = 25.0) -> tuple[float, float]:
         """Return both electrodes' stoichiometries in equilibrium at a voltage.
