@@ -16,6 +16,10 @@ class Line:
     bar: str
     met: bool | None
 
+    def __post_init__(self) -> None:
+        if self.met is not None:  # a comparison of arrays gives a truth of another type
+            object.__setattr__(self, "met", bool(self.met))
+
     def __str__(self) -> str:
         """Return the line of the table."""
         word = {True: "met", False: "MISSED", None: "reported"}[self.met]

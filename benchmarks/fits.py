@@ -75,11 +75,11 @@ def main(arguments: list[str]) -> int:
     for line in lines(chosen, "--quick" in arguments):
         print(line, flush=True)
         found.append(line)
-    missed = sum(line.met is not None and not line.met for line in found)
-    met = sum(bool(line.met) for line in found)
+    missed = sum(line.met is False for line in found)
+    met = sum(line.met is True for line in found)
     print(f"{met} met, {missed} missed, {len(found) - met - missed} reported")
     if "--json" in arguments:
-        text = json.dumps([asdict(line) for line in found], indent=1, default=bool)
+        text = json.dumps([asdict(line) for line in found], indent=1)
         Path(option("json", "fits.json")).write_text(text + "\n")
     return 1 if missed else 0
 
