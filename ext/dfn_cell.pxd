@@ -131,8 +131,8 @@ cdef inline void read_pair(
     cdef double t, t2, w0, w1, w2, w3, d0, d1, d2, d3
     cdef Py_ssize_t i
     cdef const double* a
-    if position <= 0.0 or position >= points - 1:
-        i = 0 if position <= 0.0 else points - 2
+    if not (position > 0.0 and position < points - 1):  # NaN, too
+        i = points - 2 if position > 0.0 else 0
         a = table + 2 * i
         t = position - i
         u[0] = a[0] + t * (a[2] - a[0])

@@ -10,7 +10,7 @@ cdef inline double read_smoothly(
     cdef double position = (x - first) / step
     cdef double t, a, b, left, right, t2
     cdef Py_ssize_t i
-    if position <= 0.0:
+    if not position > 0.0:  # NaN, too
         left = table[1] - table[0]
         slope[0] = left / step
         return table[0] + position * left
