@@ -18,11 +18,11 @@ from batterylab.recording import Recording
 
 #: a row every second, and a change of step on a busy machine
 GAP_s = 3.0
-#: what a model needs besides to change its mode, by its channel's letter: an IT-M3900 leaves its
-#: battery mode in 2 s, and settles twice
+#: what a model needs besides to change its mode, or to begin, by its channel's letter: an IT-M3900
+#: leaves its battery mode in 2 s, and settles twice
 CHANGE_s = {"I": 3.0}
-#: from the moment that a run goes on to the first sample of the slowest model: it settles 1 s
-#: before its current flows, and is sampled every second
+#: from the moment that a run goes on to the first sample that is durable: up to a second until it
+#: is taken, another until it is looked at, a third until it is on the disk
 START_s = 4.0
 #: the way from the runner's death to the end of current, at most
 STOP_s = 3.0
@@ -215,21 +215,25 @@ class Ordeal:
 def check_times(recording: Recording, tally: Tally) -> None:
     """No sample may be missing, and none may be doubled or nonsense.
 
-    Test time passes from when the first channel goes on: another one may take as long as its
-    model needs to begin, once for each pause that it did not live through. More charge than the
-    current explains in that time must not appear.
+    Test time passes from when the first channel goes on. A runner that dies before the slowest
+    model's first sample is durable leaves none of it: each of its lives within a gap must have
+    been shorter than that model needs. More charge than the current explains must not appear.
     """
     columns, name = recording.columns, recording.provenance["channel"]
     times_s = columns["test_time_s"]
     gaps = np.diff(times_s)
     if not np.all(gaps > 0):
         tally.troubles.append(f"{name}: {np.sum(gaps <= 0)} rows doubled")
-    pauses_s = [pause["at_s"] for pause in recording.provenance.get("pauses", ())]
+    pauses_s = np.array([pause["at_s"] for pause in recording.provenance.get("pauses", ())])
+    change_s = CHANGE_s.get(name[0], 0.0)
     for i in np.flatnonzero(gaps > GAP_s):
-        inside = sum(times_s[i] - 1 <= at_s <= times_s[i + 1] + 1 for at_s in pauses_s)
-        if gaps[i] > GAP_s + CHANGE_s.get(name[0], 0.0) + inside * START_s:
-            tally.troubles.append(f"{name}: gap of {gaps[i]:.1f} s at {times_s[i]:.1f} s, "
-                                  f"with {inside} pauses")  # fmt: skip
+        # lives of the runner that ended before a sample of this channel was durable
+        inside_s = pauses_s[(pauses_s > times_s[i] - 1) & (pauses_s < times_s[i + 1] + 1)]
+        lives_s = np.diff([times_s[i], *inside_s, times_s[i + 1]])
+        most_s = [GAP_s + change_s, *[START_s + change_s] * len(inside_s)]
+        if np.any(lives_s > most_s):
+            tally.troubles.append(f"{name}: gap of {gaps[i]:.1f} s at {times_s[i]:.1f} s: "
+                                  f"lives of {np.round(lives_s, 1).tolist()} s")  # fmt: skip
     moved_Ah = np.abs(np.diff(columns["net_capacity_Ah"]))
     if np.any(moved_Ah > 0.85 * (gaps + STOP_s) / 3600.0):
         tally.troubles.append(f"{name}: charge that no current explains")

@@ -76,20 +76,41 @@ class Attendant:
         self.begin(ready)
 
     def begin(self, runs: list[ChannelRun]) -> None:
-        """Start the current segment of channels, whatever it is."""
+        """Start the current segment of channels, whatever it is.
+
+        What a cycler shall do is durable before it is told. With it goes what its counters say
+        till then: whoever comes back after a death in between sees whether it was told.
+        """
         now_s = float(math.floor(self.clock.now()))
         groups, self.queue = self.frame.by_slot(runs)
+        begun = [run for group in groups.values() for run in group]
+        if not begun:
+            return
+        marks = self.frame.marks(begun)
+        for run in begun:
+            running = run.begin(now_s)
+            running.mark = marks.get(run.entry.cycler_channel)
+            self.journal.event(
+                run.entry.name, "segment", index=self.frame.index_of(run), at_s=now_s,
+                first=running.first_index, cycle=running.segment.cycle, mark=running.mark,
+                steps=[step.head() for step in running.segment.steps],
+            )  # fmt: skip
+        self.journal.sync()
         for slot, group in groups.items():
             self.frame.begin(group, slot)
-            for run in group:
-                running = run.begin(now_s)
-                self.journal.event(
-                    run.entry.name, "segment", index=self.frame.index_of(run), at_s=now_s,
-                    first=running.first_index, cycle=running.segment.cycle,
-                    steps=[step.head() for step in running.segment.steps],
-                )  # fmt: skip
-        if groups:  # what a cycler was told to do is durable before anything else is done
-            self.journal.sync()
+
+    def note_on(self, k: int, at_s: float, ended_s: float | None) -> None:
+        """Write that a supply's output went on for step `k` of what runs; durable at once.
+
+        The supply's own thread calls it. What passed between that and the first durable sample
+        can be reckoned only from this.
+        """
+        ((index, run),) = self.frame.members
+        if run.running is not None:
+            self.journal.at_once(
+                run.entry.name, "on", index=index, step=run.running.first_index + k,
+                at_s=at_s, ended_s=ended_s,
+            )  # fmt: skip
 
     def _note_marks(self, runs: list[ChannelRun]) -> None:
         now_s = float(math.floor(self.clock.now()))

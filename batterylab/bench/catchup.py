@@ -8,19 +8,26 @@ from numpy.typing import NDArray
 from batterylab.bench.attendant import UNIX_TIME, Attendant, LOOK_s
 from batterylab.bench.channelrun import ChannelRun
 from batterylab.bench.course import Snapshot
+from batterylab.bench.frame import Looks
 from batterylab.drivers.roles import CellState, LogBlock
 
 
-def catch_up(attendant: Attendant) -> None:
+def catch_up(attendant: Attendant) -> list[int]:
     """Fetch what a cycler logged until it was stopped, and keep what ran as far as it came.
 
     The channels are stopped already. A sequence that had ended by then counts as ended.
+
+    Returns
+    -------
+    list of int
+        Numbers in the journal of channels whose sequence was to begin and never did.
     """
     frame = attendant.frame
     active = [run for _, run in frame.members if run.running]
     if not active:
-        return
-    block = _fetch(attendant, active)
+        return []
+    block, idle = _fetch(attendant, active)
+    unbegun = [index for index, run in frame.members if run in idle]
     times_s = frame.times(block)
     samples = attendant.samples(block, times_s, {}, {})
     attendant.journal.rows(frame.renumbered(frame.recorder.take(samples)))
@@ -41,10 +48,16 @@ def catch_up(attendant: Attendant) -> None:
             attendant.close_steps(index, run, is_cut=True)
             run.interrupt()
             attendant.note_kept(index, run)
+    return unbegun
 
 
-def _fetch(attendant: Attendant, active: list[ChannelRun]) -> LogBlock:
-    """Return the samples since the last look, and note where the last step was cut."""
+def _fetch(
+    attendant: Attendant, active: list[ChannelRun]
+) -> tuple[LogBlock, list[ChannelRun]]:  # fmt: skip
+    """Return the samples since the last look, and the channels that were never told to begin.
+
+    Where the last step of the others was cut is noted.
+    """
     frame = attendant.frame
     for run in active:
         last_s = frame.recorder.last[frame.numbers.index(run.entry.cycler_channel), UNIX_TIME]
@@ -58,15 +71,18 @@ def _fetch(attendant: Attendant, active: list[ChannelRun]) -> LogBlock:
             active[0].note_end(seen.end_s)
         elif active[0].running is not None and len(seen.block.time_ms):
             active[0].running.end_s = float(frame.times(seen.block)[-1])
-        return seen.block
+        return seen.block, []
     numbers = [run.entry.cycler_channel for run in active]
     block, looks = frame.read(numbers)
     fresh = frame.times(block) > frame.last_s
     block = LogBlock(block.time_ms[fresh], block.current_A[fresh], block.voltage_V[fresh],
                      block.state[fresh])  # fmt: skip
     times_s = frame.times(block)
+    idle = _unbegun(attendant, active, block, times_s, looks)
     states = frame.driver.states(numbers)
     for run in active:
+        if run in idle:
+            continue
         number = run.entry.cycler_channel
         live = block.state[:, frame.numbers.index(number)] == CellState.RUNNING
         run.note_start(times_s, block.state[:, frame.numbers.index(number)])
@@ -75,7 +91,35 @@ def _fetch(attendant: Attendant, active: list[ChannelRun]) -> LogBlock:
             attendant.ended(run, states[number], block, times_s, frame.last_s)
         elif run.running is not None:
             _note_cut(run, times_s[live], looks[number])
-    return block
+    return block, idle
+
+
+def _unbegun(
+    attendant: Attendant, active: list[ChannelRun], block: LogBlock,
+    times_s: NDArray[np.float64], looks: Looks,
+) -> list[ChannelRun]:  # fmt: skip
+    """Take back what a cycler was never told to begin: its counters still stand as before.
+
+    A sequence that starts sets them to zero; and while one runs, the log shows it.
+    """
+    frame = attendant.frame
+    asked = [run for run in active
+             if run.running and run.running.mark and not run.running.is_seen]  # fmt: skip
+    if not asked:
+        return []
+    counted = frame.driver.moved_Ah([run.entry.cycler_channel for run in asked])
+    idle = []
+    for index, run in frame.members:
+        running, number = run.running, run.entry.cycler_channel
+        if run not in asked or running is None:
+            continue
+        column = frame.numbers.index(number)
+        ran = (block.state[:, column] == CellState.RUNNING) & (times_s > running.starts_s[0] + 1.0)
+        if tuple(running.mark or ()) == (*looks[number], counted[number]) and not ran.any():
+            run.running = None
+            attendant.note_kept(index, run)
+            idle.append(run)
+    return idle
 
 
 def _note_cut(

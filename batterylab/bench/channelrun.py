@@ -48,6 +48,10 @@ class Running:
         The condition with which the runner ended the last step.
     stops : tuple of End
         The bench's own conditions that stop any step.
+    mark : (int, float, float) or None
+        Step, seconds and charge that the cycler counted before this began.
+    on_s : float
+        When the output of a supply went on for the last step; NaN if nobody wrote that.
     seen : (ndarray, ndarray)
         Times and currents of the cycler's last samples.
     """
@@ -63,6 +67,8 @@ class Running:
     is_seen: bool = False
     fired: Fired | None = None
     stops: tuple[End, ...] = ()
+    mark: tuple[int, float, float] | None = None
+    on_s: float = math.nan
     watches: list[Watch] = field(init=False)
     moved_Wh: list[float] = field(init=False)
     last_A: list[float] = field(init=False)

@@ -20,6 +20,8 @@ from batterylab.protocol import Resolved, Segment, Step, all_segments
 SLOTS = 8
 
 Looks = dict[int, tuple[int, float]]
+#: step, seconds elapsed in it, charge in Ah
+Mark = tuple[int, float, float]
 
 
 class Frame:
@@ -133,6 +135,15 @@ class Frame:
         self.recorder.net_Ah = np.nan_to_num(last[:, -2])
         self.recorder.net_Wh = np.nan_to_num(last[:, -1])
 
+    def marks(self, runs: list[ChannelRun]) -> dict[int, Mark]:
+        """Return what the cycler counted in each channel's last sequence, by its number.
+
+        A sequence that starts sets these to zero.
+        """
+        numbers = [run.entry.cycler_channel for run in runs]
+        looks, moved_Ah = self.driver.step_times(numbers), self.driver.moved_Ah(numbers)
+        return {number: (*looks[number], moved_Ah[number]) for number in numbers}
+
     def begin(self, runs: list[ChannelRun], slot: int) -> None:
         """Start the sequence of a slot on some channels."""
         self.driver.start([run.entry.cycler_channel for run in runs], slot)
@@ -237,6 +248,10 @@ class SteppedFrame(Frame):
         self.recorder = Recorder(
             len(self.members), resolved.voltage_moves_V, now_s, resolved.current_moves_A
         )
+
+    def marks(self, runs: list[ChannelRun]) -> dict[int, Mark]:
+        """Return nothing: a supply that the host steps forgets with its host."""
+        return {}
 
     def begin(self, runs: list[ChannelRun], slot: int) -> None:
         """Start the sequence of a slot; the stepper ends it at the segment's charge."""

@@ -247,6 +247,8 @@ class Stops:
         self.file = BenchFile.open(folder / "bench.yaml")
         self.clock = WallClock()
         self._open: dict[str, Any] = {}
+        #: unix time by instrument at which its output went off
+        self._off_s: dict[str, float] = {}
 
     @property
     def numbers(self) -> dict[str, list[int]]:
@@ -298,7 +300,9 @@ class Stops:
         problem = "\n".join(errors)
         path = self.folder / "run" / "guard.json"
         path.parent.mkdir(exist_ok=True)
-        report = {"time_utc": utc_text(), "unix_s": self._off_since(path), "reason": reason,
+        earlier = self._earlier(path)
+        off_s = {name: earlier.get(name, self._off_s.get(name, time.time())) for name in numbers}
+        report = {"time_utc": utc_text(), "off_s": off_s, "reason": reason,
                   "channels": self.channels, "is_safe": not problem, "problem": problem,
                   "took_s": round(time.monotonic() - began_s, 3)}  # fmt: skip
         temporary = path.with_suffix(".tmp")
@@ -311,16 +315,16 @@ class Stops:
             raise EnvironmentFailedError(problem)
 
     @staticmethod
-    def _off_since(path: Path) -> float:
-        """Return since when nothing flows: an earlier stop counts until something began again.
+    def _earlier(path: Path) -> dict[str, float]:
+        """Return since when nothing flows, if an earlier stop counts still.
 
-        A run that begins takes the report away.
+        It does until something began again: a run that begins takes the report away.
         """
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             earlier = json.loads(path.read_text(encoding="utf-8"))
             if earlier["is_safe"]:
-                return float(earlier["unix_s"])
-        return time.time()
+                return {str(name): float(unix_s) for name, unix_s in earlier["off_s"].items()}
+        return {}
 
     def _stop(self, name: str, numbers: list[int]) -> None:
         """Make one instrument's channels safe, over a link that is open or a fresh one."""
@@ -333,6 +337,7 @@ class Stops:
                     driver.make_safe(numbers)
                 else:
                     driver.make_safe()
+                self._off_s[name] = float(getattr(driver, "off_s", time.time()))
                 return
             except BatterylabError:
                 if attempt == TRIES - 1:

@@ -120,6 +120,11 @@ class Journal:
         """Note an event of a channel; `sync` makes it durable."""
         self._frame(b"E", json.dumps({"channel": channel, "what": what, **data}).encode())
 
+    def at_once(self, channel: str, what: str, **data: Any) -> None:
+        """Note an event and make it durable; any thread may."""
+        self.event(channel, what, **data)
+        self._flush()
+
     def rows(self, rows: NDArray[np.float64]) -> None:
         """Add samples, shape (n, 11), columns as in `ROW`; durable within a second."""
         if len(rows):
@@ -130,14 +135,17 @@ class Journal:
     def sync(self) -> None:
         """Put everything written so far on the disk."""
         may_take(DISK_s)
+        self._flush()
+        if self.latest is not None:
+            self.latest.write()
+        self._synced = time.monotonic()
+
+    def _flush(self) -> None:
         try:
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
             raise self._refused(error) from None
-        if self.latest is not None:
-            self.latest.write()
-        self._synced = time.monotonic()
 
     def close(self) -> None:
         """Sync and close; the file is closed even where the disk refuses."""

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ import numpy as np
 
 from batterylab.bench.attendant import Attendant
 from batterylab.bench.catchup import catch_up
-from batterylab.bench.channelrun import ChannelRun
+from batterylab.bench.channelrun import ChannelRun, Running
 from batterylab.bench.recorder import Recorder
 from batterylab.bench.setup import Bench
-from batterylab.bench.standing import CURRENT, TEST_TIME, UNIX_TIME, VOLTAGE, Interrupted
+from batterylab.bench.standing import CURRENT, STEP, TEST_TIME, UNIX_TIME, VOLTAGE, Interrupted
 from batterylab.errors import BatterylabError, EnvironmentFailedError, NotMetError
 from batterylab.protocol import Resolved
 from batterylab.study import Study
@@ -179,13 +180,15 @@ class Return:
         coasted = self._coast(attendant, standings) if frame.is_stepped else {}
         under_way = {index: run.carried for index, run in frame.members if run.running}
         try:
-            catch_up(attendant)
+            for index in catch_up(attendant):  # it was not begun: what was counted is of before
+                counted.pop(index, None)
         except EnvironmentFailedError:
             if counted or not under_way:
                 raise
             for index, run in frame.members:  # it lost its memory: the journal is all there is
                 run.interrupt()
                 attendant.note_kept(index, run)
+        attendant.journal.sync()  # what was fetched is not there any more
         frame.driver.prepare(frame.numbers)
         for column, (index, run) in enumerate(frame.members):
             standing = standings[index]
@@ -210,7 +213,7 @@ class Return:
         if counter is None or not active:
             return {}
         try:
-            found = counter([run.entry.cycler_channel for _, run in active])
+            found = _twice(partial(counter, [run.entry.cycler_channel for _, run in active]))
         except BatterylabError as error:
             what = f"the cycler cannot say: {error.message}"
             self.differences += [Difference("capacity", run.entry.name, what) for _, run in active]
@@ -229,7 +232,9 @@ class Return:
         own_Ah -= before.moved_Ah if before else 0.0
         lost_Ah = counted_Ah - own_Ah
         tolerance_Ah = COUNTED_Ah + COUNTED_SHARE * abs(counted_Ah)
-        most_Ah = abs(np.nan_to_num(last[CURRENT])) * (run.lost_s + 1.0) / 3600.0
+        begun = run.pending.steps[0].current_A if run.pending else 0.0  # no sample may tell yet
+        most_A = max(abs(np.nan_to_num(last[CURRENT])), abs(begun))
+        most_Ah = most_A * (run.lost_s + 1.0) / 3600.0
         if run.lost_s > 0 and run.carried and abs(lost_Ah) <= tolerance_Ah + most_Ah:
             moved_Ah = run.carried.moved_Ah + lost_Ah
             run.carried = replace(run.carried, moved_Ah=moved_Ah)
@@ -244,44 +249,48 @@ class Return:
         return 0.0
 
     def _coast(self, attendant: Attendant, standings: list[Any]) -> dict[int, str]:
-        """Reckon what a supply moved from its last sample to the guard's stop."""
+        """Reckon what a supply moved from its last sample to the guard's stop.
+
+        Nothing is reckoned for an output of which nobody wrote that it went on.
+        """
         (index, run), = attendant.frame.members
         running, last = run.running, standings[index].last
         is_orderly = any(event["what"] == "interrupted" for event in
                          self.interrupted.content.events[-2:])  # fmt: skip
-        if running is None or is_orderly or not abs(last[CURRENT]) > 0:
+        if running is None or is_orderly:
             return {}
-        is_simulated = bool(self.interrupted.content.head["provenance"].get("is_simulated"))
-        until_s = self.guard.get("unix_s") if self.guard.get("is_safe") else None
-        if is_simulated:
-            until_s = last[UNIX_TIME]  # its time stands still while nobody asks
-        elif until_s is not None and until_s < last[UNIX_TIME] - CLOCKS_s:
+        spans = _flows(running, last)
+        if not any(amps for _, _, _, amps in spans):
+            return {}
+        if self.interrupted.content.head["provenance"].get("is_simulated"):
+            return {}  # its time stands still while nobody asks
+        began_s = spans[-1][1]
+        until_s = self.guard.get("off_s", {}).get(attendant.frame.name) \
+            if self.guard.get("is_safe") else None  # fmt: skip
+        if until_s is not None and until_s < began_s - CLOCKS_s:
             until_s = None  # of an earlier interruption
-        if until_s is None or until_s - last[UNIX_TIME] > LONGEST_COAST_s:
+        if until_s is None or until_s - began_s > LONGEST_COAST_s:
             self.differences.append(Difference(
                 "capacity", run.entry.name, "nobody wrote when its output went off",
             ))  # fmt: skip
             return {}
-        since_s, amps, whose = float(last[UNIX_TIME]), float(last[CURRENT]), "last"
-        step = running.segment.steps[len(running.starts_s) - 1]
-        if since_s <= running.starts_s[-1]:  # it had begun anew, and no sample of that is durable
-            since_s, whose = running.starts_s[-1], "step's"
-            amps = 0.0 if step.mode == "rest" else step.current_A
-        seconds = max(0.0, float(until_s - since_s))
-        moved_Ah = amps * seconds / 3600.0
-        running.moved_Ah[len(running.starts_s) - 1] += moved_Ah
+        moved_Ah = 0.0
+        for k, since_s, end_s, amps in spans:
+            step_Ah = amps * max(0.0, min(end_s, until_s) - since_s) / 3600.0
+            running.moved_Ah[k] += step_Ah
+            moved_Ah += step_Ah
         attendant.frame.recorder.net_Ah[0] += moved_Ah
-        attendant.frame.recorder.net_Wh[0] += moved_Ah * float(last[VOLTAGE])
+        attendant.frame.recorder.net_Wh[0] += moved_Ah * float(np.nan_to_num(last[VOLTAGE]))
         if abs(moved_Ah) < 1e-6:
             return {}
         return {index: f"{1e3 * moved_Ah:.3f} mAh between the last sample and the stop are "
-                       f"reckoned from the {whose} current"}  # fmt: skip
+                       "reckoned from the current"}  # fmt: skip
 
     def _voltage(self, attendant: Attendant, run: ChannelRun, last: Any) -> None:
         number = run.entry.cycler_channel
         if math.isnan(last[VOLTAGE]):
             return
-        volts, _ = attendant.frame.driver.measure([number])[number]
+        volts, _ = _twice(partial(attendant.frame.driver.measure, [number]))[number]
         ohm = self._ohm(run)
         span_V = abs(last[CURRENT]) * ohm if ohm else UNKNOWN_V * abs(last[CURRENT]) / \
             run.resolved.cell_type.nominal_capacity_Ah  # fmt: skip
@@ -312,6 +321,32 @@ class Return:
         tested_s = max(float(np.nan_to_num(each.frame.recorder.last[:, TEST_TIME]).max())
                        for each in attendants)  # fmt: skip
         return now_s - record.start_s - tested_s
+
+
+def _twice(ask: Callable[[], Any]) -> Any:
+    """Return an answer; one that got lost is asked for again, since nothing flows meanwhile."""
+    try:
+        return ask()
+    except EnvironmentFailedError:
+        return ask()
+
+
+def _flows(running: Running, last: Any) -> list[tuple[int, float, float, float]]:
+    """Return the steps of a supply that flowed after its last sample: number, span, current.
+
+    The last one goes on until the output went off.
+    """
+    k = len(running.starts_s) - 1
+    found = []
+    seen = int(last[STEP]) - running.first_index if running.is_seen else -1
+    if 0 <= seen <= k:
+        end_s = math.inf if seen == k else running.ends_s[seen]
+        found.append((seen, float(last[UNIX_TIME]), end_s, float(last[CURRENT])))
+    if seen < k and math.isfinite(running.on_s):
+        step = running.segment.steps[k]
+        amps = 0.0 if step.mode == "rest" else step.current_A
+        found.append((k, running.on_s, math.inf, amps))
+    return found
 
 
 def guard_report(folder: Path) -> dict[str, Any]:

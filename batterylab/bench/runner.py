@@ -109,6 +109,8 @@ class Runner:
         ]
         for attendant in self.attendants:
             attendant.stale_s = bench.file.stale_s
+            if attendant.frame.is_stepped and self.pacer.is_real:
+                attendant.frame.driver.on_output = attendant.note_on
         self.chambers = Chambers(bench.of_role("chamber"), self.runs, resolved)
         self.soaks = Soaks(self.attendants, self.chambers, self.runs)
         self.readings = Readings(

@@ -165,11 +165,13 @@ class Interrupted:
         assert run.pending is not None  # noqa: S101
         first, at_s = int(event["first"]), float(event["at_s"])
         running = Running(run.pending, [at_s], first, [0.0] * len(run.pending.steps))
+        running.mark = tuple(event["mark"]) if event.get("mark") else None
         rows = self._rows(index)
         standing = self.standing(index)
         last = standing.last
         if not last[UNIX_TIME] > at_s or last[STEP] < first:
             running.end_s = at_s
+            self._note_outputs(running, index, event)
             return running
         begun = int(last[STEP]) - first
         before = rows[rows[:, UNIX_TIME] <= at_s]
@@ -188,7 +190,27 @@ class Interrupted:
             running.starts_s[begun] = float(last[UNIX_TIME] - elapsed_s)
         running.end_s = float(last[UNIX_TIME])
         running.is_seen = True
+        self._note_outputs(running, index, event)
         return running
+
+    def _note_outputs(self, running: Running, index: int, segment: dict[str, Any]) -> None:
+        """Take over when a supply's output went on, also for steps of which there is no sample."""
+        events = self.events(index)
+        after = events[events.index(segment) + 1 :]
+        last = len(running.starts_s) - 1
+        for on in (event for event in after if event["what"] == "on"):
+            k = min(int(on["step"]) - running.first_index, len(running.moved_Ah) - 1)
+            if k < last:
+                continue
+            if k > last:
+                ends_s = [running.starts_s[-1]] * (k - last - 1) + [on["ended_s"] or on["at_s"]]
+                running.ends_s = [*running.starts_s[1:], *ends_s]
+                running.starts_s += [*ends_s[:-1], on["at_s"]]
+                last = k
+            elif not running.is_seen:
+                running.starts_s[0] = on["at_s"]
+            running.on_s = float(on["at_s"])
+            running.end_s = max(running.end_s, running.on_s)
 
 
 def latest_path(journal: Path) -> Path:

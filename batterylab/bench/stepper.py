@@ -8,7 +8,7 @@ has the same steps and columns either way.
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -74,6 +74,8 @@ class Stepper:
         self.due_s = math.inf
         self.late_s = 0.0
         self.error: BaseException | None = None
+        #: told when the output went on: number of the step, when, and when the one before ended
+        self.on_output: Callable[[int, float, float | None], None] | None = None
         self._sequences: dict[int, tuple[OnboardStep, ...]] = {}
         self._slot = 0
         self._waiting: Course | None = None
@@ -218,6 +220,9 @@ class Stepper:
         with self._memory:
             course.starts_s.append(start_s)
         course.last_s = start_s
+        if self.on_output is not None and not goes_on:
+            ended_s = course.ends_s[-1] if course.ends_s else None
+            self.on_output(len(course.starts_s) - 1, start_s, ended_s)
         self._plan(course, now_s)
 
     def _first_A(self, step: OnboardStep, volts: float) -> float:

@@ -52,6 +52,8 @@ class HostSteppedDriver(ScpiDriver):
         self.held: Protections | None = None
         self.mode, self.current_A, self.voltage_V = "REST", 0.0, 0.0
         self.wants_on = False
+        #: when `make_safe` gave the command after which the output was off; NaN before
+        self.off_s = math.nan
         self.largest_V = float(spec.ranges["voltage_V"][1])
         self.largest_A = float(spec.ranges["current_A"][1])
 
@@ -258,10 +260,12 @@ class HostSteppedDriver(ScpiDriver):
         problem = ""
         safe_A = 2e-3 * self.largest_A
         for attempt in range(SAFE_TRIES):
+            told_s = self.link.clock.now()
             try:
                 self._switch(False)
                 self.wants_on = False
                 if not self._is_output_on() and abs(self._leftover_A()) <= safe_A:
+                    self.off_s = told_s
                     return
                 problem = "the output stays on, or current flows"
             except EnvironmentFailedError as error:

@@ -85,7 +85,7 @@ def test_what_a_supply_moved_after_its_last_sample_is_reckoned_and_said(tmp_path
         assert run_here(study, "bob", resumes=True)[0][1] == ""
         (recording,) = sealed(study).values()
         remarks = recording.provenance["remarks"]
-        assert any("reckoned from the last current" in text for text in remarks), remarks
+        assert any("reckoned from the current" in text for text in remarks), remarks
         (step,) = recording.steps
         moved_Ah = recording.columns["net_capacity_Ah"][step.last_row]
         reckoned = next(text for text in remarks if "reckoned" in text)

@@ -1,5 +1,6 @@
 """Runs that are interrupted and go on: nothing lost, nothing doubled, refused where in doubt."""
 
+import math
 import os
 import signal
 from types import SimpleNamespace
@@ -19,11 +20,13 @@ from small_bench import (
 )
 
 from batterylab.bench import process as run
+from batterylab.bench.channelrun import Carried
 from batterylab.bench.journal import ROW, JournalContent
 from batterylab.bench.process import is_running, run_here, start_detached, status_of
 from batterylab.bench.resume import Return
 from batterylab.bench.runner import Runner
 from batterylab.bench.session import interrupted_runs, journals, resume_study, run_study
+from batterylab.drivers.keysight_bt2200 import Bt2200
 from batterylab.errors import EnvironmentFailedError, NotMetError, PausedError
 
 LONG = """\
@@ -39,6 +42,10 @@ steps:
   - rest: {for: 2 min}
 record: {every: 30 s, or_when: {voltage_moves: 5 mV}}
 """
+
+
+class Died(BaseException):
+    """The runner's end, where it is killed."""
 
 
 def pause_at(seconds):
@@ -207,6 +214,87 @@ def test_a_pulled_plug_is_resumed_once_it_is_in_again(bench_of):
     assert [why for _, why in resume_study(bench.study, "ann")] == ["", ""]
 
 
+SWITCHED = """\
+schema: batterylab.protocol/1
+name: long
+steps:
+  - charge: {rate: 0.5C, for: 10 min}
+    measure: first
+  - discharge: {rate: C/2 of first, for: 10 min}
+    measure: second
+  - charge: {rate: C/2 of second, for: 10 min}
+record: {every: 30 s}
+"""
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("is_told", [False, True])
+def test_a_death_at_the_start_of_a_sequence_loses_and_doubts_nothing(
+    bench_of, monkeypatch, number, is_told
+):
+    """The runner dies just before, or just after, the cycler is told to begin."""
+    bench = bench_of(SWITCHED, poll_s=10)
+    study = bench.study
+    before = {serial: lithium_Ah(bench, serial) for serial in study.cells}
+    start, calls = Bt2200.start, []
+
+    def start_and_die(self, channels, slot=None):
+        calls.append(slot)
+        if len(calls) == number:
+            (path,) = journals(study)
+            last = JournalContent(path).events[-1]
+            assert (last["what"], last["at_s"]) == ("segment", self.link.clock.now() // 1)
+        if len(calls) != number or is_told:
+            start(self, channels, slot)
+        if len(calls) == number:
+            bench.world.advance(bench.world.now_s + 0.4)
+            raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bt2200, "start", start_and_die)
+        patch.setattr(Runner, "_abandon", lambda self, error: self.make_safe())
+        with pytest.raises(Died):
+            run_study(study, "ann")
+    assert [why for _, why in resume_study(study, "bob")] == ["", ""]
+    for recording in sealed(study).values():
+        assert len(recording.steps) == 3
+        truth_Ah = lithium_Ah(bench, recording.serial) - before[recording.serial]
+        assert recording.columns["net_capacity_Ah"][-1] == pytest.approx(truth_Ah, abs=1e-3)
+        assert not any("resumed although" in text for text in recording.provenance["remarks"])
+        assert np.all(np.diff(recording.columns["test_time_s"]) > 0)
+
+
+@pytest.mark.parametrize(("counted_Ah", "is_lost"), [(2e-3, True), (5e-3, False)])
+def test_what_flowed_before_a_first_durable_sample_is_taken_from_the_counter(counted_Ah, is_lost):
+    """Two seconds at 3.6 A after a rest: the last sample says nothing of that current."""
+    last = np.zeros(len(ROW))
+    run = SimpleNamespace(
+        before=[], results=[], carried=Carried(0.0, 2.0), lost_s=2.0, remarks=[],
+        pending=SimpleNamespace(steps=[SimpleNamespace(current_A=3.6)]),
+        entry=SimpleNamespace(name="1-1"),
+    )  # fmt: skip
+    back = Return(SimpleNamespace(content=None), {})
+    assert back._lost(run, None, counted_Ah, last) == (counted_Ah if is_lost else 0.0)
+    assert [each.check for each in back.differences] == ([] if is_lost else ["capacity"])
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_counter_that_does_not_answer_once_is_asked_again(times):
+    answers = [EnvironmentFailedError("no reply")] * times + [{3: 0.5}]
+
+    def moved_Ah(channels):
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    run = SimpleNamespace(running=True, entry=SimpleNamespace(name="1-1", cycler_channel=3))
+    frame = SimpleNamespace(members=[(0, run)], driver=SimpleNamespace(moved_Ah=moved_Ah))
+    back = Return(SimpleNamespace(content=None), {})
+    assert back._counted(SimpleNamespace(frame=frame)) == ({0: 0.5} if times == 1 else {})
+    assert [each.check for each in back.differences] == ([] if times == 1 else ["capacity"])
+
+
 # -- refusals --------------------------------------------------------------------------------
 def paused(bench_of):
     bench = bench_of(LONG, poll_s=10)
@@ -215,22 +303,59 @@ def paused(bench_of):
     return bench
 
 
+def coasted(running, last, guard):
+    """Return what a killed runner's supply is reckoned to have moved, and what differs."""
+    content = SimpleNamespace(events=[], head={"provenance": {}})
+    back = Return(SimpleNamespace(content=content), guard)
+    run = SimpleNamespace(running=running, entry=SimpleNamespace(name="E-1"))
+    recorder = SimpleNamespace(net_Ah=np.zeros(1), net_Wh=np.zeros(1))
+    frame = SimpleNamespace(name="supply", members=[(0, run)], recorder=recorder)
+    back._coast(SimpleNamespace(frame=frame), [SimpleNamespace(last=last)])
+    return float(recorder.net_Ah[0]), [each.check for each in back.differences]
+
+
+def supply_at(current_A, *, seen, on_s=math.nan, starts_s=(-60.0,), ends_s=()):
+    """Return what a supply ran that steps from 3.6 A to -1.8 A, and its last durable sample."""
+    last = np.zeros(len(ROW))
+    last[ROW.index("unix_time_s")], last[ROW.index("current_A")] = 1e9, current_A
+    last[ROW.index("step_index")] = seen
+    steps = [SimpleNamespace(mode="current", current_A=amps) for amps in (3.6, -1.8)]
+    running = SimpleNamespace(
+        moved_Ah=[0.5, 0.0], starts_s=[1e9 + s for s in starts_s], is_seen=seen >= 0,
+        ends_s=[1e9 + s for s in ends_s], first_index=0, on_s=1e9 + on_s,
+        segment=SimpleNamespace(steps=steps),
+    )  # fmt: skip
+    return running, last
+
+
 @pytest.mark.parametrize(("wrote_s", "is_proven"), [(2.0, True), (-0.5, True), (-300.0, False)])
 def test_a_guard_that_acted_before_the_last_sample_proves_nothing(wrote_s, is_proven):
     """Its word is of an earlier interruption: when the output went off now, nobody wrote."""
-    last = np.zeros(len(ROW))
-    last[ROW.index("unix_time_s")], last[ROW.index("current_A")] = 1e9, 3.6
-    content = SimpleNamespace(events=[], head={"provenance": {}})
-    back = Return(SimpleNamespace(content=content), {"is_safe": True, "unix_s": 1e9 + wrote_s})
-    segment = SimpleNamespace(steps=[SimpleNamespace(mode="current", current_A=3.6)])
-    running = SimpleNamespace(moved_Ah=[0.5], starts_s=[1e9 - 60.0], segment=segment)
-    frame = SimpleNamespace(
-        members=[(0, SimpleNamespace(running=running, entry=SimpleNamespace(name="E-1")))],
-        recorder=SimpleNamespace(net_Ah=np.zeros(1), net_Wh=np.zeros(1)),
-    )
-    back._coast(SimpleNamespace(frame=frame), [SimpleNamespace(last=last)])
-    assert [each.check for each in back.differences] == ([] if is_proven else ["capacity"])
-    assert frame.recorder.net_Ah[0] == pytest.approx(1e-3 * max(wrote_s, 0.0))
+    guard = {"is_safe": True, "off_s": {"supply": 1e9 + wrote_s, "another": 1e9 + 60.0}}
+    moved_Ah, differences = coasted(*supply_at(3.6, seen=0), guard)
+    assert differences == ([] if is_proven else ["capacity"])
+    assert moved_Ah == pytest.approx(1e-3 * max(wrote_s, 0.0))
+
+
+def test_nothing_is_reckoned_for_an_output_that_was_not_seen_to_go_on():
+    """The runner died after a step was written down, and before the supply had begun it."""
+    running, last = supply_at(3.6, seen=-1, starts_s=(1.0,))
+    assert coasted(running, last, {}) == (0.0, [])
+
+
+def test_a_step_is_reckoned_from_when_its_output_went_on():
+    guard = {"is_safe": True, "off_s": {"supply": 1e9 + 5.0}}
+    running, last = supply_at(0.0, seen=-1, on_s=3.0, starts_s=(3.0,))
+    assert coasted(running, last, guard) == (pytest.approx(2e-3), [])
+
+
+def test_the_end_of_one_step_and_the_begin_of_the_next_are_reckoned_each_for_itself():
+    guard = {"is_safe": True, "off_s": {"supply": 1e9 + 8.0}}
+    running, last = supply_at(3.6, seen=0, on_s=6.0, starts_s=(-60.0, 6.0), ends_s=(2.0,))
+    moved_Ah, differences = coasted(running, last, guard)
+    assert differences == []
+    assert moved_Ah == pytest.approx(2 * 1e-3 - 2 * 0.5e-3)
+    assert running.moved_Ah == pytest.approx([0.502, -0.001])
 
 
 def test_another_cell_in_the_holder_is_refused(bench_of):
