@@ -21,9 +21,10 @@ GAP_s = 3.0
 #: what a model needs besides to change its mode, or to begin, by its channel's letter: an IT-M3900
 #: leaves its battery mode in 2 s, and settles twice
 CHANGE_s = {"I": 3.0}
-#: from the moment that a run goes on to the first sample that is durable: up to a second until it
-#: is taken, another until it is looked at, a third until it is on the disk
-START_s = 4.0
+#: a sample is durable up to a second after it was due, another until it is looked at, and a third
+#: until it is on the disk: so much is not seen of a channel's begin, nor of its end if the runner
+#: dies; the fourth is that of the frame's log, whose last second is whole
+UNSEEN_s = 4.0
 #: the way from the runner's death to the end of current, at most
 STOP_s = 3.0
 
@@ -216,8 +217,8 @@ def check_times(recording: Recording, tally: Tally) -> None:
     """No sample may be missing, and none may be doubled or nonsense.
 
     Test time passes from when the first channel goes on. A runner that dies before the slowest
-    model's first sample is durable leaves none of it: each of its lives within a gap must have
-    been shorter than that model needs. More charge than the current explains must not appear.
+    model's first sample is durable leaves none of it: each of its lives within a gap must be
+    shorter than that. More charge than the current explains must not appear.
     """
     columns, name = recording.columns, recording.provenance["channel"]
     times_s = columns["test_time_s"]
@@ -227,11 +228,10 @@ def check_times(recording: Recording, tally: Tally) -> None:
     pauses_s = np.array([pause["at_s"] for pause in recording.provenance.get("pauses", ())])
     change_s = CHANGE_s.get(name[0], 0.0)
     for i in np.flatnonzero(gaps > GAP_s):
-        # lives of the runner that ended before a sample of this channel was durable
+        # the end of one life of the runner, those that ended too soon, the begin of the last one
         inside_s = pauses_s[(pauses_s > times_s[i] - 1) & (pauses_s < times_s[i + 1] + 1)]
         lives_s = np.diff([times_s[i], *inside_s, times_s[i + 1]])
-        most_s = [GAP_s + change_s, *[START_s + change_s] * len(inside_s)]
-        if np.any(lives_s > most_s):
+        if np.any(lives_s > (UNSEEN_s if len(inside_s) else GAP_s) + change_s):
             tally.troubles.append(f"{name}: gap of {gaps[i]:.1f} s at {times_s[i]:.1f} s: "
                                   f"lives of {np.round(lives_s, 1).tolist()} s")  # fmt: skip
     moved_Ah = np.abs(np.diff(columns["net_capacity_Ah"]))

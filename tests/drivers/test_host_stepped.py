@@ -55,6 +55,16 @@ def test_constant_current_flows_in_the_right_direction(supply, mode, sign, until
     assert not driver.is_on() and not supply.instrument.stage.is_on
 
 
+def test_it_remembers_when_it_was_told_to_switch_off(supply):
+    """Not when that was confirmed: an IT-M3900 takes two seconds to leave its battery mode."""
+    supply.driver.set("CHARGE", level_A(supply.model), 4.1, 3600)
+    supply.driver.output(True)
+    supply.wait(20)
+    told_s = supply.clock.now()
+    supply.driver.make_safe()
+    assert supply.driver.off_s == pytest.approx(told_s, abs=0.1)
+
+
 def test_a_charge_holds_its_voltage(supply):
     driver, amps = supply.driver, level_A(supply.model)
     volts = supply.instrument.stage.voltage_V + 0.05
