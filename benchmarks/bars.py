@@ -1,5 +1,6 @@
 """One line a bar, as every benchmark here prints it, and processor time."""
 
+import argparse
 import statistics
 import sys
 import time
@@ -30,6 +31,17 @@ def option(name: str, otherwise: str) -> str:
     """Return what follows ``--name`` on the command line."""
     flag = f"--{name}"
     return sys.argv[sys.argv.index(flag) + 1] if flag in sys.argv[:-1] else otherwise
+
+
+def options(about: str, arguments: list[str], *names: str) -> argparse.Namespace:
+    """Return ``--quick`` and the named options; ends on ``--help`` and on an unknown one."""
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="in under five minutes")
+    for name in names:
+        parser.add_argument(f"--{name}")
+    return parser.parse_args(arguments)
 
 
 def median_of(work: Callable[[], object], repeats: int) -> float:

@@ -20,7 +20,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from bars import Line, option
+from bars import Line, options
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")  # one core for either side; numpy is imported later
@@ -62,25 +62,26 @@ def lines(parts: list[str], is_quick: bool) -> Iterator[Line]:
 
 def main(arguments: list[str]) -> int:
     """Print one line a bar and return the exit code."""
+    asked = options(__doc__ or "", arguments, "only", "json", "sets", "draws", "cells")
     from batterylab.pybamm_border import parameter_values
 
     parameter_values("Chen2020")  # imports PyBaMM before any clock runs
-    wanted = option("only", ",".join(PARTS)).split(",")
+    wanted = (asked.only or ",".join(PARTS)).split(",")
     chosen = [part for name in wanted for part in GROUPS.get(name, [name])]
     unknown = [part for part in chosen if part not in PARTS]
     if unknown:
         print(f"no part {', '.join(unknown)}; there are {', '.join([*PARTS, *GROUPS])}")
         return 2
     found = []
-    for line in lines(chosen, "--quick" in arguments):
+    for line in lines(chosen, asked.quick):
         print(line, flush=True)
         found.append(line)
     missed = sum(line.met is False for line in found)
     met = sum(line.met is True for line in found)
     print(f"{met} met, {missed} missed, {len(found) - met - missed} reported")
-    if "--json" in arguments:
+    if asked.json:
         text = json.dumps([asdict(line) for line in found], indent=1)
-        Path(option("json", "fits.json")).write_text(text + "\n")
+        Path(asked.json).write_text(text + "\n")
     return 1 if missed else 0
 
 

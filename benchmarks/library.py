@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from bars import Line
+from bars import Line, options
 from numpy.typing import NDArray
 
 from batterylab.archive import find, read, verify
@@ -302,20 +302,21 @@ def line_of(protocol: str, *, is_short: bool = False) -> tuple[Line, Row | None]
 
 def main(arguments: list[str]) -> int:
     """Print one line a protocol and return the exit code."""
+    asked = options(__doc__ or "", arguments, "only", "json")
     chosen = list(names())
     lines, rows = [], []
-    if "--only" in arguments:
-        chosen = arguments[arguments.index("--only") + 1].split(",")
-    elif "--quick" in arguments:
+    if asked.only:
+        chosen = asked.only.split(",")
+    elif asked.quick:
         chosen = [name for name in chosen if name not in SLOW]
     for protocol in chosen:
-        line, row = line_of(protocol, is_short="--quick" in arguments)
+        line, row = line_of(protocol, is_short=asked.quick)
         print(line, flush=True)
         lines.append(line)
         rows += [row] if row else []
-    if "--json" in arguments:
-        file = Path(arguments[arguments.index("--json") + 1])
-        file.write_text(json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8")
+    if asked.json:
+        text = json.dumps([asdict(row) for row in rows], indent=1)
+        Path(asked.json).write_text(text, encoding="utf-8")
     missed = [line.name for line in lines if line.met is False]
     met = sum(row.met for row in rows)
     print(f"{len(lines)} protocols: {len(rows)} carried out, {met} met, {len(missed)} missed")

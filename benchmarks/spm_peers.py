@@ -13,6 +13,8 @@ from batterylab.pybamm_border import parameter_values, pybamm
 Array = NDArray[np.float64]
 
 VOLTAGE = "Voltage [V]"
+#: of both sides; Prada2013's own is 298.0 K
+KELVIN = 298.15
 #: PyBaMM's names of the six fitted parameters, with a step for scaling
 SIX = {
     "Negative electrode active material volume fraction": 0.75,
@@ -77,7 +79,8 @@ class Peer:
     ) -> None:  # fmt: skip
         module = pybamm()
         values = values.copy()
-        values.update({"Lower voltage cut-off [V]": 0.0, "Upper voltage cut-off [V]": 10.0})
+        values.update({"Lower voltage cut-off [V]": 0.0, "Upper voltage cut-off [V]": 10.0,
+                       "Ambient temperature [K]": KELVIN, "Initial temperature [K]": KELVIN})
         self.time_s, self.stops = time_s, np.array([time_s[0], time_s[-1]])
         if linear:
             values["Current function [A]"] = module.Interpolant(

@@ -24,7 +24,7 @@ FASTEST_RATE = 2e6
 SHELLS = 44
 THINNEST = 1e-3
 #: volumes of the electrolyte in negative electrode, separator and positive electrode
-VOLUMES = (12, 4, 10)
+VOLUMES = (14, 4, 12)
 
 
 @cache

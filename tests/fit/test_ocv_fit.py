@@ -215,7 +215,7 @@ def test_a_fit_without_convergence_shows_no_number(half_cells, whole_recording):
 def test_the_wrong_half_cells_are_doubted(half_cells, shared_data):
     found = fit(real.rate_discharge(shared_data, "Co20"), "ocv", half_cells=half_cells)
     assert found.residual_mV > 15
-    assert any("does not describe the data" in note for note in found.notes)
+    assert "does not describe the data" in found.doubtful
 
 
 @pytest.mark.parametrize("bad", ["short", "nan", "text"])
