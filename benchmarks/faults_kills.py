@@ -31,7 +31,7 @@ SAFE_s = 2.0
 #: rows are on the disk a second after the look that fetched them
 DURABLE_s = 1.0
 #: benches that are hurt side by side
-BENCHES = 6
+BENCHES = 8
 MIXED = {"E": 1, "I": 1, "K": 1, "S": 1}
 #: a runner whose machine's clock steps, as by NTP or by hand, and whose zone changes
 STEPPED = """

@@ -178,7 +178,7 @@ class Return:
         frame = attendant.frame
         counted = self._counted(attendant)
         coasted = self._coast(attendant, standings) if frame.is_stepped else {}
-        under_way = {index: run.carried for index, run in frame.members if run.running}
+        under_way = {index: _done_Ah(run) for index, run in frame.members if run.running}
         try:
             for index in catch_up(attendant):  # it was not begun: what was counted is of before
                 counted.pop(index, None)
@@ -220,16 +220,15 @@ class Return:
             return {}
         return {index: found[run.entry.cycler_channel] for index, run in active}
 
-    def _lost(self, run: ChannelRun, before: Any, counted_Ah: float, last: Any) -> float:
+    def _lost(self, run: ChannelRun, before_Ah: float, counted_Ah: float, last: Any) -> float:
         """Compare the charge of the sequence that ran with what the cycler counted.
 
-        What passed while no sample was durable is taken from the cycler's counter and returned;
+        The segment had come to `before_Ah` in earlier sequences. What passed while no sample was durable is taken from the cycler's counter and returned;
         more than the current explains is a difference.
         """
-        done = run.before or (run.results if run.carried is None else [])
-        own_Ah = sum(outcome.moved_Ah for outcome in done)
-        own_Ah += run.carried.moved_Ah if run.carried else 0.0
-        own_Ah -= before.moved_Ah if before else 0.0
+        is_done = run.carried is None and not run.before
+        own_Ah = sum(each.moved_Ah for each in run.results) if is_done else _done_Ah(run)
+        own_Ah -= before_Ah
         lost_Ah = counted_Ah - own_Ah
         tolerance_Ah = COUNTED_Ah + COUNTED_SHARE * abs(counted_Ah)
         begun = run.pending.steps[0].current_A if run.pending else 0.0  # no sample may tell yet
@@ -329,6 +328,11 @@ def _twice(ask: Callable[[], Any]) -> Any:
         return ask()
     except EnvironmentFailedError:
         return ask()
+
+
+def _done_Ah(run: ChannelRun) -> float:
+    """Return what an interrupted segment had come to."""
+    return sum(each.moved_Ah for each in run.before) + (run.carried.moved_Ah if run.carried else 0)
 
 
 def _flows(running: Running, last: Any) -> list[tuple[int, float, float, float]]:

@@ -227,6 +227,16 @@ record: {every: 30 s}
 """
 
 
+STEADY = """\
+schema: batterylab.protocol/1
+name: long
+steps:
+  - charge: {rate: 0.5C, for: 10 min}
+  - discharge: {rate: 0.4C, for: 10 min}
+record: {every: 30 s}
+"""
+
+
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("is_told", [False, True])
 def test_a_death_at_the_start_of_a_sequence_loses_and_doubts_nothing(
@@ -264,6 +274,24 @@ def test_a_death_at_the_start_of_a_sequence_loses_and_doubts_nothing(
         assert np.all(np.diff(recording.columns["test_time_s"]) > 0)
 
 
+def test_a_runner_that_dies_twice_in_a_second_step_knows_its_charge(bench_of, monkeypatch):
+    """What the first step came to was moved by an earlier sequence: the counter has it no more."""
+    bench = bench_of(STEADY, poll_s=10)
+    before = {serial: lithium_Ah(bench, serial) for serial in bench.study.cells}
+    with monkeypatch.context() as patch:
+        patch.setattr(Runner, "_abandon", lambda self, error: self.make_safe())
+        for count, at_s in enumerate((100, 750, 900)):
+            with pytest.raises(PausedError):
+                go_on = resume_study if count else run_study
+                go_on(bench.study, "ann", **pause_at(at_s))
+    assert [why for _, why in resume_study(bench.study, "ann")] == ["", ""]
+    for recording in sealed(bench.study).values():
+        assert len(recording.provenance["pauses"]) == 3
+        truth_Ah = lithium_Ah(bench, recording.serial) - before[recording.serial]
+        assert recording.columns["net_capacity_Ah"][-1] == pytest.approx(truth_Ah, abs=1e-3)
+        assert not any("resumed although" in text for text in recording.provenance["remarks"])
+
+
 @pytest.mark.parametrize(("counted_Ah", "is_lost"), [(2e-3, True), (5e-3, False)])
 def test_what_flowed_before_a_first_durable_sample_is_taken_from_the_counter(counted_Ah, is_lost):
     """Two seconds at 3.6 A after a rest: the last sample says nothing of that current."""
@@ -274,7 +302,7 @@ def test_what_flowed_before_a_first_durable_sample_is_taken_from_the_counter(cou
         entry=SimpleNamespace(name="1-1"),
     )  # fmt: skip
     back = Return(SimpleNamespace(content=None), {})
-    assert back._lost(run, None, counted_Ah, last) == (counted_Ah if is_lost else 0.0)
+    assert back._lost(run, 0.0, counted_Ah, last) == (counted_Ah if is_lost else 0.0)
     assert [each.check for each in back.differences] == ([] if is_lost else ["capacity"])
 
 
