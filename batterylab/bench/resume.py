@@ -223,8 +223,9 @@ class Return:
     def _lost(self, run: ChannelRun, before_Ah: float, counted_Ah: float, last: Any) -> float:
         """Compare the charge of the sequence that ran with what the cycler counted.
 
-        The segment had come to `before_Ah` in earlier sequences. What passed while no sample was durable is taken from the cycler's counter and returned;
-        more than the current explains is a difference.
+        The segment had come to `before_Ah` in earlier sequences. What passed while no sample was
+        durable is taken from the cycler's counter and returned; more than the current explains is
+        a difference.
         """
         is_done = run.carried is None and not run.before
         own_Ah = sum(each.moved_Ah for each in run.results) if is_done else _done_Ah(run)
