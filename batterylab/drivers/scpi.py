@@ -13,7 +13,7 @@ MOST_ERRORS = 50
 #: SCPI-1999 writes 9.9E+37 for infinity and 9.91E+37 for not-a-number: no figure is that large
 OVERLOAD = 9e36
 #: what a reply of numbers is made of; what `float` takes besides (1_000, nan) is no number here
-_FIGURES = frozenset("0123456789+-.eE ,")
+_FIGURES = b"0123456789+-.eE ,"
 _ERROR = re.compile(r'([+-]?\d{1,6}),".*"', re.ASCII)
 
 
@@ -113,11 +113,11 @@ class ScpiDriver:
             values = list(map(float, texts))
         except ValueError:
             values = []
-        if len(values) != count or not _FIGURES.issuperset(reply):
+        others = reply.encode().translate(None, _FIGURES)
+        largest = max(map(abs, values), default=0.0)
+        if len(values) != count or others or not math.isfinite(largest):
             raise self.link.unexpected(command, reply)
-        if not all(map(math.isfinite, values)):
-            raise self.link.unexpected(command, reply)
-        if not takes_overload and any(abs(value) >= OVERLOAD for value in values):
+        if largest >= OVERLOAD and not takes_overload:
             raise self.link.unexpected(command, reply)
         return values
 
