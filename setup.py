@@ -51,7 +51,8 @@ setup(
         kernels,
         nthreads=JOBS,
         build_dir="build/cython",
-        include_path=[EXT.as_posix()],
+        # the package's own declarations (`_tasks.pxd`) are looked for from here
+        include_path=[EXT.as_posix(), "."],
         # cdivision for the headers, too, which a .pyx file's own directives do not reach
         compiler_directives={"language_level": 3, "embedsignature": True, "cdivision": True},
     ),
