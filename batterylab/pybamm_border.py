@@ -18,11 +18,7 @@ from batterylab.errors import BatterylabError
 
 os.environ.setdefault("PYBAMM_DISABLE_TELEMETRY", "true")
 
-FARADAY_C_mol = 96485.33212
-GAS_CONSTANT = 8.314462618
 STOICHIOMETRY_POINTS = 8001
-ELECTROLYTE_POINTS = 3001
-HIGHEST_CONCENTRATION = 4000.0
 
 
 def pybamm() -> Any:
@@ -141,90 +137,6 @@ def half_cell_ocps(parameter_set: str = "Chen2020") -> dict[str, HalfCell]:
                 hint="choose a lithium-ion full-cell set, such as Chen2020",
             ) from None
     return curves
-
-
-@dataclass(frozen=True)
-class SpmeTables:
-    """A parameter set as the simulated cell needs it.
-
-    Attributes
-    ----------
-    stoichiometry_step : float
-        The tables of U and j0 start at 0 and are equally spaced by this.
-    potential_V : dict of str to ndarray
-        Open-circuit potential over stoichiometry, by electrode.
-    exchange_A_m2 : dict of str to ndarray
-        Exchange-current density at 1000 mol/m3 and the reference temperature.
-    activation_K : dict of str to float
-        Activation energy over the gas constant.
-    concentration_step : float
-        Of the electrolyte tables, in mol/m3.
-    diffusivity_m2_s, conductivity_S_m : ndarray
-        Of the electrolyte, at the reference temperature.
-    numbers : dict of str to float
-        The set's scalars by PyBaMM's names.
-    """
-
-    stoichiometry_step: float
-    potential_V: dict[str, NDArray[np.float64]]
-    exchange_A_m2: dict[str, NDArray[np.float64]]
-    activation_K: dict[str, float]
-    concentration_step: float
-    diffusivity_m2_s: NDArray[np.float64]
-    conductivity_S_m: NDArray[np.float64]
-    numbers: dict[str, float]
-
-
-@cache
-def spme_tables(parameter_set: str = "Chen2020") -> SpmeTables:
-    """Sample a parameter set into tables for the single-particle model with electrolyte.
-
-    Raises
-    ------
-    BatterylabError
-        If the exchange-current density is not a function of the electrolyte's square root
-        times one Arrhenius factor, which the simulated cell relies on.
-    """
-    numbers = scalars(parameter_set)
-    grid = np.linspace(0.0, 1.0, STOICHIOMETRY_POINTS)
-    inside = np.clip(grid, 1e-6, 1 - 1e-6)
-    reference_K = numbers["Reference temperature [K]"]
-    potential, exchange, activation = {}, {}, {}
-    for electrode in ("negative", "positive"):
-        name = electrode.capitalize()
-        potential[electrode] = _curve(parameter_set, f"{name} electrode OCP [V]", inside)
-        largest = numbers[f"Maximum concentration in {electrode} electrode [mol.m-3]"]
-        key = f"{name} electrode exchange-current density [A.m-2]"
-
-        def j0(
-            c_e: float, temperature_K: float, key: str = key, largest: float = largest
-        ) -> NDArray[np.float64]:
-            return _curve(parameter_set, key, c_e, inside * largest, largest, temperature_K)
-
-        exchange[electrode] = j0(1000.0, reference_K)
-        warm = j0(1000.0, reference_K + 20) / exchange[electrode]
-        slope = 1 / reference_K - 1 / (reference_K + 20)
-        activation[electrode] = float(np.log(warm[len(warm) // 2]) / slope)
-        expected = exchange[electrode] * np.sqrt(1.5) * np.exp(
-            activation[electrode] * (1 / reference_K - 1 / (reference_K - 15))
-        )  # fmt: skip
-        if not np.allclose(j0(1500.0, reference_K - 15), expected, rtol=1e-9):
-            raise BatterylabError(f"{key} of {parameter_set} does not separate")
-    electrolyte = np.linspace(0.0, HIGHEST_CONCENTRATION, ELECTROLYTE_POINTS)
-    return SpmeTables(
-        stoichiometry_step=float(grid[1]),
-        potential_V=potential,
-        exchange_A_m2=exchange,
-        activation_K=activation,
-        concentration_step=float(electrolyte[1]),
-        diffusivity_m2_s=_curve(
-            parameter_set, "Electrolyte diffusivity [m2.s-1]", electrolyte, reference_K
-        ),
-        conductivity_S_m=_curve(
-            parameter_set, "Electrolyte conductivity [S.m-1]", electrolyte, reference_K
-        ),
-        numbers=numbers,
-    )
 
 
 def reference_spme(

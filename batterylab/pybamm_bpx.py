@@ -13,11 +13,6 @@ LARGEST_BYTES = 1 << 26
 NEEDED = ("Negative electrode", "Positive electrode", "Separator", "Electrolyte", "Cell")
 
 
-def is_bpx(name: str) -> bool:
-    """Return whether a parameter set's name is that of a BPX file."""
-    return name.lower().endswith(".json")
-
-
 def read_bpx(path: Path) -> Any:
     """Return a BPX file as `pybamm.ParameterValues`.
 

@@ -5,7 +5,6 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, overload
 
@@ -182,8 +181,3 @@ def fit_one(
     if half_cells is None:
         raise BatterylabError("the model ocv needs half-cell curves")
     return fit_ocv(recording, half_cells, settings)
-
-
-def defaults(model: str) -> dict[str, Any]:
-    """Return a model's settings and their defaults, for help texts."""
-    return {item.name: item.default for item in fields(MODELS[model])}

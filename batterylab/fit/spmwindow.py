@@ -20,8 +20,6 @@ Array = NDArray[np.float64]
 RELAXED_s = 600.0
 #: a step whose current stays within this share of its mean may be thinned
 STEADY = 0.02
-#: voltage that rows between two kept ones may move
-MOVES_V = 0.005
 ROOM_degC = 25.0
 #: time between two recordings; the cell rests, so that it does not matter
 BETWEEN_s = 1.0
