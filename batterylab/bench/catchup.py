@@ -28,6 +28,9 @@ def catch_up(attendant: Attendant) -> list[int]:
         return []
     block, idle = _fetch(attendant, active)
     unbegun = [index for index, run in frame.members if run in idle]
+    for index, run in frame.members:  # before the rows: whoever finds those knows of the gap
+        if run.running and run.lost_s > 0:
+            attendant.journal.event(run.entry.name, "gap", index=index, lost_s=run.lost_s)
     times_s = frame.times(block)
     samples = attendant.samples(block, times_s, {}, {})
     attendant.journal.rows(frame.renumbered(frame.recorder.take(samples)))
@@ -132,11 +135,11 @@ def _note_cut(
     if len(live_s):
         run.note_step(step, elapsed_s, float(live_s[-1]))
         running.end_s = float(live_s[-1])
-        run.lost_s = max(0.0, float(live_s[0]) - LOOK_s - before_s)
+        run.lost_s = run.gap_s + max(0.0, float(live_s[0]) - LOOK_s - before_s)
         return
     if step > len(running.starts_s):  # fixed steps that ended in the meantime
         between = running.segment.steps[len(running.starts_s) - 1 : step - 1]
         began_s = running.starts_s[-1] + sum(each.duration_s for each in between)
         run.note_step(step, elapsed_s, began_s + math.floor(elapsed_s))
     running.end_s = max(before_s, running.starts_s[-1] + elapsed_s)
-    run.lost_s = running.end_s - before_s
+    run.lost_s = run.gap_s + running.end_s - before_s

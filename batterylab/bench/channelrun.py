@@ -168,6 +168,8 @@ class ChannelRun:
         Whether an interrupted run had come to this channel's end before.
     lost_s : float
         Time for which an interruption lost the samples.
+    gap_s : float
+        The same, of the segment under way, as a return found that did not live to say more.
     before : list of Outcome
         Of an interrupted segment: how the steps went that had ended.
     carried : Carried or None
@@ -187,6 +189,7 @@ class ChannelRun:
     stopped: str = ""
     has_ended: bool = False
     lost_s: float = 0.0
+    gap_s: float = 0.0
     remarks: list[str] = field(default_factory=list)
     bad_samples: int = 0
     bad_currents: int = 0

@@ -155,6 +155,9 @@ class Interrupted:
                 segment = None
             elif what == "segment":
                 segment = event
+                run.gap_s = 0.0
+            elif what == "gap":  # of the segment under way, found by a return that died as well
+                run.gap_s = float(event["lost_s"])
             elif what == "remark":
                 run.remarks += [text for text in event["remarks"] if text not in run.remarks]
         if segment is not None and run.pending is not None:

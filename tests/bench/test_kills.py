@@ -35,7 +35,9 @@ record: {every: 1 s}
 
 def killed(study, *, after_s, resumes):
     """Start a runner, and kill it once so much of bench time has passed."""
+    before = status_file(study).get("pid")
     start_detached(study, "ann", resumes=resumes)
+    wait_for(lambda: status_file(study).get("pid") != before)  # not what an earlier one left
     wait_for(lambda: status_file(study).get("bench_time_s", 0) > after_s)
     (study.path / "run" / "guard.json").unlink(missing_ok=True)
     os.kill(status_file(study)["pid"], signal.SIGKILL)
