@@ -20,8 +20,10 @@ from small_bench import (
 )
 
 from batterylab.bench import process as run
+from batterylab.bench.attendant import Attendant
 from batterylab.bench.channelrun import Carried
-from batterylab.bench.journal import ROW, JournalContent
+from batterylab.bench.journal import ROW, Journal, JournalContent
+from batterylab.bench.latest import Latest
 from batterylab.bench.process import is_running, run_here, start_detached, status_of
 from batterylab.bench.resume import Return
 from batterylab.bench.runner import Runner
@@ -46,6 +48,11 @@ record: {every: 30 s, or_when: {voltage_moves: 5 mV}}
 
 class Died(BaseException):
     """The runner's end, where it is killed."""
+
+
+def die():
+    """Die here."""
+    raise Died
 
 
 def pause_at(seconds):
@@ -290,6 +297,46 @@ def test_a_runner_that_dies_twice_in_a_second_step_knows_its_charge(bench_of, mo
         truth_Ah = lithium_Ah(bench, recording.serial) - before[recording.serial]
         assert recording.columns["net_capacity_Ah"][-1] == pytest.approx(truth_Ah, abs=1e-3)
         assert not any("resumed although" in text for text in recording.provenance["remarks"])
+
+
+def test_a_return_that_dies_over_a_gap_leaves_word_of_it(bench_of, monkeypatch):
+    """Samples are lost; a return fetches later ones and dies before it says how far that came."""
+    bench = bench_of(STEADY, poll_s=10)
+    before = {serial: lithium_Ah(bench, serial) for serial in bench.study.cells}
+    rows, write = Journal.rows, Latest.write
+    seen = {"now": 0.0}
+
+    def until_100_s(work):
+        return lambda self, *data: work(self, *data) if seen["now"] < 100 else None
+
+    def report(data):
+        seen["now"] = data.get("bench_time_s", 0.0)
+
+    def should_stop():
+        if seen["now"] >= 130:
+            raise Died
+        return ""
+
+    def die_late(self, error):
+        bench.world.advance(bench.world.now_s + 5)
+        self.make_safe()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "rows", until_100_s(rows))
+        patch.setattr(Latest, "write", until_100_s(write))
+        patch.setattr(Runner, "_abandon", die_late)
+        with pytest.raises(Died):
+            run_study(bench.study, "ann", report=report, should_stop=should_stop)
+    with monkeypatch.context() as patch:
+        patch.setattr(Attendant, "note_kept", lambda self, index, run: die())
+        patch.setattr(Runner, "_abandon", lambda self, error: self.make_safe())
+        with pytest.raises(Died):
+            resume_study(bench.study, "ann")
+    assert [why for _, why in resume_study(bench.study, "ann")] == ["", ""]
+    for recording in sealed(bench.study).values():
+        truth_Ah = lithium_Ah(bench, recording.serial) - before[recording.serial]
+        assert recording.columns["net_capacity_Ah"][-1] == pytest.approx(truth_Ah, abs=1e-3)
+        assert any("without a sample" in text for text in recording.provenance["remarks"])
 
 
 @pytest.mark.parametrize(("counted_Ah", "is_lost"), [(2e-3, True), (5e-3, False)])
