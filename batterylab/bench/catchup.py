@@ -12,21 +12,24 @@ from batterylab.bench.frame import Looks
 from batterylab.drivers.roles import CellState, LogBlock
 
 
-def catch_up(attendant: Attendant) -> list[int]:
+def catch_up(attendant: Attendant) -> tuple[list[int], list[int]]:
     """Fetch what a cycler logged until it was stopped, and keep what ran as far as it came.
 
-    The channels are stopped already. A sequence that had ended by then counts as ended.
+    The channels are stopped already. A sequence that had ended by then counts as ended. How far
+    the others came is for the caller to note, once it agrees with that.
 
     Returns
     -------
-    list of int
-        Numbers in the journal of channels whose sequence was to begin and never did.
+    unbegun, cut : list of int
+        Numbers in the journal of channels whose sequence was to begin and never did, and of those
+        whose sequence was cut.
     """
     frame = attendant.frame
     active = [run for _, run in frame.members if run.running]
     if not active:
-        return []
+        return [], []
     block, idle = _fetch(attendant, active)
+    cut: list[int] = []
     unbegun = [index for index, run in frame.members if run in idle]
     for index, run in frame.members:  # before the rows: whoever finds those knows of the gap
         if run.running and run.lost_s > 0:
@@ -50,8 +53,8 @@ def catch_up(attendant: Attendant) -> list[int]:
         else:
             attendant.close_steps(index, run, is_cut=True)
             run.interrupt()
-            attendant.note_kept(index, run)
-    return unbegun
+            cut.append(index)
+    return unbegun, cut
 
 
 def _fetch(

@@ -143,6 +143,7 @@ class Return:
         self.guard = guard
         self.accepted = accepted
         self.differences: list[Difference] = []
+        self.cut: list[tuple[Attendant, int]] = []
 
     def restore(self, runs: list[ChannelRun], attendants: list[Attendant], now_s: float) -> None:
         """Replay the journal, fetch what the cyclers logged since, and look at the cells.
@@ -180,14 +181,16 @@ class Return:
         coasted = self._coast(attendant, standings) if frame.is_stepped else {}
         under_way = {index: _done_Ah(run) for index, run in frame.members if run.running}
         try:
-            for index in catch_up(attendant):  # it was not begun: what was counted is of before
+            unbegun, cut = catch_up(attendant)
+            for index in unbegun:  # what was counted is of before
                 counted.pop(index, None)
         except EnvironmentFailedError:
             if counted or not under_way:
                 raise
-            for index, run in frame.members:  # it lost its memory: the journal is all there is
+            cut = list(under_way)
+            for _, run in frame.members:  # it lost its memory: the journal is all there is
                 run.interrupt()
-                attendant.note_kept(index, run)
+        self.cut += [(attendant, index) for index in cut]
         attendant.journal.sync()  # what was fetched is not there any more
         frame.driver.prepare(frame.numbers)
         for column, (index, run) in enumerate(frame.members):
@@ -200,7 +203,6 @@ class Return:
                 if lost_Ah:
                     frame.recorder.net_Ah[column] += lost_Ah
                     frame.recorder.net_Wh[column] += lost_Ah * float(last[VOLTAGE])
-                    attendant.note_kept(index, run)
             if index in coasted:
                 run.remarks.append(coasted[index])
             self._voltage(attendant, run, last if math.isfinite(last[VOLTAGE]) else standing.last)

@@ -195,7 +195,9 @@ class Runner:
             self._release_meters()
         for attendant in self.attendants if self.start_s else []:
             with suppress(Exception):
-                catch_up(attendant)
+                _, cut = catch_up(attendant)
+                for index in cut:
+                    attendant.note_kept(index, self.runs[index])
         with suppress(EnvironmentFailedError):  # the disk itself may be what failed
             for index, run in enumerate(self.runs):
                 if run.remarks:
@@ -219,6 +221,9 @@ class Runner:
         if self.chambers.are_needed:
             back.check_chambers(self.chambers.far(), self.chambers.wanted)
         accepted = refuse(back.differences, back.accepted)
+        for attendant, index in back.cut:  # until here, the next return compares again
+            attendant.note_kept(index, self.runs[index])
+        self.journal.sync()
         for each in accepted:
             for run in self.runs:
                 if run.is_active and each.where in (run.entry.name, run.entry.cycler,

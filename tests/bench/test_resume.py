@@ -20,7 +20,6 @@ from small_bench import (
 )
 
 from batterylab.bench import process as run
-from batterylab.bench.attendant import Attendant
 from batterylab.bench.channelrun import Carried
 from batterylab.bench.journal import ROW, Journal, JournalContent
 from batterylab.bench.latest import Latest
@@ -328,7 +327,7 @@ def test_a_return_that_dies_over_a_gap_leaves_word_of_it(bench_of, monkeypatch):
         with pytest.raises(Died):
             run_study(bench.study, "ann", report=report, should_stop=should_stop)
     with monkeypatch.context() as patch:
-        patch.setattr(Attendant, "note_kept", lambda self, index, run: die())
+        patch.setattr(Return, "_lost", lambda self, *_: die())
         patch.setattr(Runner, "_abandon", lambda self, error: self.make_safe())
         with pytest.raises(Died):
             resume_study(bench.study, "ann")
@@ -337,6 +336,26 @@ def test_a_return_that_dies_over_a_gap_leaves_word_of_it(bench_of, monkeypatch):
         truth_Ah = lithium_Ah(bench, recording.serial) - before[recording.serial]
         assert recording.columns["net_capacity_Ah"][-1] == pytest.approx(truth_Ah, abs=1e-3)
         assert any("without a sample" in text for text in recording.provenance["remarks"])
+
+
+def test_a_refused_charge_is_refused_again_until_it_is_accepted(bench_of, monkeypatch):
+    bench = bench_of(STEADY, poll_s=10)
+    counted = Bt2200.moved_Ah
+    with monkeypatch.context() as patch:
+        patch.setattr(Runner, "_abandon", lambda self, error: self.make_safe())
+        with pytest.raises(PausedError):
+            run_study(bench.study, "ann", **pause_at(100))
+    with monkeypatch.context() as patch:
+        patch.setattr(Bt2200, "moved_Ah", lambda self, channels: {
+            number: Ah + 0.1 for number, Ah in counted(self, channels).items()
+        })
+        for _ in range(2):
+            with pytest.raises(NotMetError, match="capacity: the record says"):
+                resume_study(bench.study, "ann")
+        done = resume_study(bench.study, "ann", accepted=("capacity",))
+    assert [why for _, why in done] == ["", ""]
+    for recording in sealed(bench.study).values():
+        assert any("resumed although" in text for text in recording.provenance["remarks"])
 
 
 @pytest.mark.parametrize(("counted_Ah", "is_lost"), [(2e-3, True), (5e-3, False)])
