@@ -257,9 +257,7 @@ class Return:
         """
         (index, run), = attendant.frame.members
         running, last = run.running, standings[index].last
-        is_orderly = any(event["what"] == "interrupted" for event in
-                         self.interrupted.content.events[-2:])  # fmt: skip
-        if running is None or is_orderly:
+        if running is None:
             return {}
         spans = _flows(running, last)
         if not any(amps for _, _, _, amps in spans):

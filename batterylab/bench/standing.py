@@ -189,7 +189,7 @@ class Interrupted:
                 running.starts_s.append(running.starts_s[-1])
         running.moved_Ah[begun] = float(last[NET_AH]) - net_Ah
         elapsed_s = self.latest[index][ELAPSED]
-        if not standing.is_kept and math.isfinite(elapsed_s):
+        if self.latest[index][UNIX_TIME] == last[UNIX_TIME] and math.isfinite(elapsed_s):
             running.starts_s[begun] = float(last[UNIX_TIME] - elapsed_s)
         running.end_s = float(last[UNIX_TIME])
         running.is_seen = True

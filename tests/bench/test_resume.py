@@ -397,9 +397,9 @@ def paused(bench_of):
     return bench
 
 
-def coasted(running, last, guard):
+def coasted(running, last, guard, events=()):
     """Return what a killed runner's supply is reckoned to have moved, and what differs."""
-    content = SimpleNamespace(events=[], head={"provenance": {}})
+    content = SimpleNamespace(events=list(events), head={"provenance": {}})
     back = Return(SimpleNamespace(content=content), guard)
     run = SimpleNamespace(running=running, entry=SimpleNamespace(name="E-1"))
     recorder = SimpleNamespace(net_Ah=np.zeros(1), net_Wh=np.zeros(1))
@@ -429,6 +429,13 @@ def test_a_guard_that_acted_before_the_last_sample_proves_nothing(wrote_s, is_pr
     moved_Ah, differences = coasted(*supply_at(3.6, seen=0), guard)
     assert differences == ([] if is_proven else ["capacity"])
     assert moved_Ah == pytest.approx(1e-3 * max(wrote_s, 0.0))
+
+
+def test_a_return_that_was_refused_leaves_the_reckoning_to_the_next():
+    """It ends in good order, and what the supply moved unseen is still in no record."""
+    guard = {"is_safe": True, "off_s": {"supply": 1e9 + 2.0}}
+    refused = [{"what": "interrupted", "reason": "the bench does not agree"}]
+    assert coasted(*supply_at(3.6, seen=0), guard, refused) == (pytest.approx(2e-3), [])
 
 
 def test_nothing_is_reckoned_for_an_output_that_was_not_seen_to_go_on():
