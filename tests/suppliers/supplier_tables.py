@@ -1,10 +1,13 @@
 """Studies and feature tables made up for the tests, without any bench."""
 
+import json
+
 import numpy as np
 import pandas as pd
 
 from batterylab.features import COLUMNS
 from batterylab.study import Study
+from batterylab.suppliers import scorecard, summary_lines
 
 STUDY = """\
 schema: batterylab.study/1
@@ -89,3 +92,17 @@ def gauge_rows(seed=2, cells=6, channels=4, repeats=2, mean=5.1, sigma_cell=0.25
                     seal=f"g{cell}-{place}-{again}",
                 ))  # fmt: skip
     return rows
+
+
+def scored(study, rows, **options):
+    """Return a scorecard as it is written; its five lines are looked at as well."""
+    data = scorecard(study, frame(rows), **options).to_dict()
+    json.dumps(data, allow_nan=False)
+    assert len(summary_lines(data)) == 5
+    assert all(line and "\n" not in line for line in summary_lines(data))
+    return data
+
+
+def verdicts(data):
+    """Return the verdict on each supplier."""
+    return {name: item["verdict"] for name, item in data["decision"].items()}
