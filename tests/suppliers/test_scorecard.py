@@ -147,6 +147,9 @@ def test_a_gauge_study_takes_the_bench_out(study):
     assert 50 < without["measurement"]["grr_percent"] < 90
 
 
+# Tables without lots, and other thin data
+
+
 def relative(values, supplier="PulseBat"):
     return [
         row(f"C{n}", value, supplier=supplier, lot="", feature="relative_capacity", unit="",

@@ -134,6 +134,3 @@ def test_resistance_ranks_the_lower_the_better(tmp_path):
     assert data["ranking"]["order"] == ["Beta", "Alpha"]
     assert data["ranking"]["probability_best"]["Beta"] > 0.9
     assert data["pack"] is None
-
-
-# Tables without lots, and other thin data
