@@ -1,5 +1,7 @@
 """A door that opens ends the run; a run does not begin with an open door; rates stop a channel."""
 
+from types import SimpleNamespace
+
 import pytest
 from small_bench import (
     SHORT,
@@ -12,6 +14,7 @@ from small_bench import (
 )
 
 from batterylab.bench.benchfile import BenchFile
+from batterylab.bench.interlocks import InterlockEntry, Interlocks
 from batterylab.bench.session import interrupted_runs, resume_study, run_study
 from batterylab.errors import EnvironmentFailedError, ProblemsError
 from batterylab.study import Study
@@ -135,3 +138,16 @@ def test_all_mistakes_are_told_at_once(tmp_path):
     replace(study.bench_path, bad, 'interlocks:\n  a: {input: "temps", safe: [4 V, 6 V]}\n')
     with pytest.raises(ProblemsError, match="interlocks"):
         BenchFile.open(study.bench_path)
+
+
+def test_a_reading_that_is_too_old_ends_the_run():
+    door = InterlockEntry.model_validate({"input": "temps:320", "safe": ["4 V", "6 V"]})
+    scanner = SimpleNamespace(input_V={320: 5.0})
+    interlocks = Interlocks({"door": door}, {"temps": scanner}, stale_s=30.0)
+    interlocks.look(1000.0)
+    interlocks.check_age(1030.0)
+    with pytest.raises(EnvironmentFailedError, match="not read for 31 s"):
+        interlocks.check_age(1031.0)
+    interlocks.look(1031.0)
+    interlocks.check_age(1031.0)
+    Interlocks({}, {}, stale_s=30.0).check_age(1e9)  # nothing to be read

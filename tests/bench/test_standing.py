@@ -10,8 +10,9 @@ from small_bench import small_study
 from batterylab.bench.benchfile import BenchFile
 from batterylab.bench.channelrun import ChannelRun
 from batterylab.bench.journal import ROW, Journal
+from batterylab.bench.latest import COLUMNS, Latest
 from batterylab.bench.session import resolve
-from batterylab.bench.standing import Interrupted
+from batterylab.bench.standing import Interrupted, latest_path
 
 TWO = """\
 schema: batterylab.protocol/1
@@ -29,7 +30,7 @@ def stood(tmp_path):
     study = small_study(tmp_path / "s", TWO)
     file = BenchFile.open(study.bench_path, study.cell_type)
 
-    def read(events, samples=()):
+    def read(events, samples=(), latest=None):
         path = Path(tmp_path) / "run-0001.journal"
         journal = Journal(path, {"channels": [{"channel": "1-1"}]})
         journal.event("", "begin", start_s=100.0)
@@ -43,6 +44,13 @@ def stood(tmp_path):
         for event in events:
             journal.at_once("1-1", "on", index=0, **event)
         journal._let_go()  # nothing but what was durable at once
+        if latest is not None:
+            table = Latest(latest_path(path), 1)
+            table.table[0] = 0.0
+            for name, value in latest.items():
+                table.table[0, COLUMNS.index(name)] = value
+            table.write()
+            table.close()
         run = ChannelRun(next(iter(file.channels.values())), "cell", resolve(study, "two"))
         Interrupted.read(path).restore(run, 0)
         return run.running
@@ -77,3 +85,13 @@ def test_samples_of_the_second_step_say_more_than_when_it_began(stood):
     assert len(running.starts_s) == 2
     assert running.moved_Ah == pytest.approx([0.5, -0.1])
     assert running.on_s == 144.0
+
+
+@pytest.mark.parametrize("last_s", [130.0, 135.0])
+def test_how_long_a_step_had_run_stands_beside_its_last_sample(stood, last_s):
+    """Whether that sample is a row already, as after a return that was refused, or not."""
+    latest = {"unix_time_s": last_s, "step_index": 0, "net_capacity_Ah": 0.3,
+              "elapsed_s": last_s - 102.0}  # fmt: skip
+    running = stood([], [(130.0, 0, 0.3)], latest)
+    assert running.starts_s == [102.0]
+    assert running.end_s == last_s
