@@ -200,3 +200,15 @@ def test_ageing_stands_in_the_report_after_the_ranking(tmp_path):
     assert len(cells.rows) == 12
     (chart,) = [figure for figure in report.figures() if figure.key == "ageing"]
     assert chart.svg.count("<path") > 12
+
+
+def test_cells_still_running_make_the_life_longer_than_the_failed_ones_alone():
+    """Lot 1 has lost a fifth; lots 2 and 3 are on test, and count with the age they reached."""
+    failed = table_rows(root=0.0, line=2.2e-4, lots=1, until=1100)
+    slow = table_rows(root=0.0, line=7e-5, lots=3, until=1100)
+    running = [each for each in slow if each["lot"] != "A1"]
+    mixed = entry_of(failed + running, ("Alpha",))["suppliers"]["Alpha"]
+    alone = entry_of(failed, ("Alpha",))["suppliers"]["Alpha"]
+    assert (mixed["failed"], mixed["running"], alone["running"]) == (6, 12, 0)
+    assert alone["weibull"]["life_50"] == pytest.approx(0.2 / 2.2e-4, rel=0.2)
+    assert mixed["weibull"]["life_50"] > 1.1 * alone["weibull"]["life_50"]
