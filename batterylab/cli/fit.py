@@ -26,7 +26,7 @@ FEW_FITS = 3
               help="Setting of the model, such as pairs=1; repeat for several.")
 @click.option("--step", type=int, help="Step to fit, as `archive show` numbers them.")
 @click.option("--joint", is_flag=True,
-              help="Fit several recordings of one cell together; not with dfn and impedance.")
+              help="Fit several recordings of one cell together; not with impedance.")
 @click.option("--loss", type=click.Choice(["squares", "soft_l1", "huber"]),
               help="What large residuals count; soft_l1 and huber are robust against outliers.")
 @click.option("--profile", is_flag=True,
@@ -40,8 +40,7 @@ FEW_FITS = 3
 @click.option("--plot", "plot_folder", type=click.Path(path_type=Path, file_okay=False),
               help="Write a picture of each fit to this folder.")
 @click.option("--export", "export_folder", type=click.Path(path_type=Path, file_okay=False),
-              help="Write PyBaMM parameters of each spm, spme or dfn fit to this folder, and BPX "
-              "of spm and spme.")
+              help="Write each spm, spme or dfn fit to this folder, as PyBaMM parameters and BPX.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
 def fit(
     places: tuple[Path, ...], model: str, parameters: tuple[str, ...], step: int | None,
